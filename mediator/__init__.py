@@ -1,0 +1,1 @@
+"""The toolkit: domain events in, integration events out, each handled once."""
