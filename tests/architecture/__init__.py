@@ -1,0 +1,1 @@
+"""The rules of the house: who imports whom, what is public, what the distributions contain."""
