@@ -95,7 +95,7 @@ def test_package_that_no_layer_names_is_noticed(tmp_path: Path) -> None:
     done = lint_imports(tmp_path, "--contract", "mediator-layers")
 
     assert done.returncode == 1, done.stdout
-    assert "- unheard_of" in done.stdout
+    assert "unheard_of" in done.stdout
 
 
 def copy_of_the_tree(target: Path) -> None:
