@@ -22,7 +22,17 @@ from enum import Enum
 from typing import Any, ForwardRef, Literal, TypeVar, get_args, get_origin, is_typeddict
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, FutureDate, FutureDatetime, NaiveDatetime, PastDate, PastDatetime
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    FutureDate,
+    FutureDatetime,
+    Json,
+    NaiveDatetime,
+    PastDate,
+    PastDatetime,
+    SkipValidation,
+)
 
 from contracts.annotations import is_alias, peel
 from contracts.errors import NotSimpleError, PartitionKeyError, UnresolvedTypeError
@@ -31,6 +41,7 @@ from contracts.keys import is_mark
 _VALUES: frozenset[Any] = frozenset(
     {str, int, bool, None, type(None), UUID, AwareDatetime, date, PastDate, FutureDate, time, timedelta}
 )
+_BYPASSES: tuple[Any, ...] = (Json, SkipValidation)
 _ELEMENTS: frozenset[Any] = frozenset({list, set, frozenset, tuple})
 _MAPPINGS: frozenset[Any] = frozenset({dict, collections.abc.Mapping})
 _CONTAINERS = _ELEMENTS | _MAPPINGS
@@ -83,6 +94,8 @@ class _Walk:
         bare, inner = peel(annotation)
         if any(map(is_mark, inner)):
             raise self._misplaced(path)
+        if any(type(item) in _BYPASSES or item in _BYPASSES for item in (*metadata, *inner)):
+            raise self._fault(path, "what validation takes is not what JSON carries", "annotate the plain type alone")
         match get_origin(bare):
             case types.UnionType | typing.Union:
                 for argument in get_args(bare):
