@@ -37,7 +37,7 @@ def main() -> int:
 @contextlib.contextmanager
 def only_one_at_a_time() -> Iterator[None]:
     try:
-        import fcntl  # noqa: PLC0415  not on Windows, which goes without the lock
+        import fcntl
     except ImportError:
         yield
         return

@@ -12,7 +12,7 @@ fault. `itself` in `allowed` is the package that a pattern of `modules` matched.
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
@@ -21,7 +21,7 @@ __all__ = ["Confined", "OnlyImports"]
 
 
 def package_matched(pattern: str, module: str) -> str | None:
-    """The module, or its ancestor, that the pattern names: `app.*.domain` finds `app.orders.domain` in `….domain.order`."""
+    """The module, or its ancestor, that the pattern names: `app.*.domain` and `app.a.domain.b` give `app.a.domain`."""
     wanted, parts = pattern.split("."), module.split(".")
     if len(parts) < len(wanted) or any(want not in ("*", part) for want, part in zip(wanted, parts, strict=False)):
         return None
@@ -31,7 +31,7 @@ def package_matched(pattern: str, module: str) -> str | None:
 class AllowList(Contract):
     """What both kinds share: collect the imports that are not allowed, and show them with their lines."""
 
-    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         found = sorted(self.breaches(graph))
         return ContractCheck(kept=not found, metadata={"breaches": [self.located(graph, *pair) for pair in found]})
 
@@ -40,7 +40,8 @@ class AllowList(Contract):
 
     @staticmethod
     def located(graph: ImportGraph, importer: str, imported: str) -> str:
-        lines = sorted({detail["line_number"] for detail in graph.get_import_details(importer=importer, imported=imported)})
+        details = graph.get_import_details(importer=importer, imported=imported)
+        lines = sorted({detail["line_number"] for detail in details})
         return f"{importer} -> {imported} (l.{', l.'.join(map(str, lines))})"
 
     def render_broken_contract(self, check: ContractCheck) -> None:
@@ -54,8 +55,8 @@ class OnlyImports(AllowList):
 
     type_name: ClassVar[str] = "only_imports"
 
-    modules = fields.ListField(subfield=fields.StringField())
-    allowed = fields.ListField(subfield=fields.StringField())
+    modules: Any = fields.ListField(subfield=fields.StringField())
+    allowed: Any = fields.ListField(subfield=fields.StringField())
 
     def breaches(self, graph: ImportGraph) -> Iterator[tuple[str, str]]:
         for importer in graph.modules:
@@ -72,7 +73,7 @@ class Confined(AllowList):
 
     type_name: ClassVar[str] = "confined"
 
-    allowed = fields.ListField(subfield=fields.ImportExpressionField())
+    allowed: Any = fields.ListField(subfield=fields.ImportExpressionField())
 
     def breaches(self, graph: ImportGraph) -> Iterator[tuple[str, str]]:
         importers: dict[str, list[str]] = defaultdict(list)

@@ -6,7 +6,15 @@ They look at the tree and not at the text, so that a docstring may speak of `tim
 import ast
 from collections.abc import Callable, Iterator
 
-__all__ = ["Breach", "Rule", "broad_excepts", "clocks_and_dice", "missing_docstring", "names_missing_in_all", "unsafe_loading"]
+__all__ = [
+    "Breach",
+    "Rule",
+    "broad_excepts",
+    "clocks_and_dice",
+    "missing_docstring",
+    "names_missing_in_all",
+    "unsafe_loading",
+]
 
 Breach = tuple[int, str]
 Rule = Callable[[ast.Module], Iterator[Breach]]
@@ -16,12 +24,16 @@ CLOCKS_AND_DICE = (
     "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.perf_counter_ns",
     "time.localtime", "time.gmtime", "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today",
     "datetime.date.today", "random", "secrets", "os.urandom", "uuid.uuid1", "uuid.uuid4", "uuid.uuid6", "uuid.uuid7",
-    "uuid.uuid8", "uuid_utils", "sqlalchemy.func.random",
+    "uuid.uuid8", "uuid_utils", "contracts.identifiers.uuid7",
 )  # fmt: skip
 # What could turn bytes from the wire into code. Wire names are looked up in the catalog.
-UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "yaml", "eval", "exec", "compile", "__import__")
+UNSAFE = (
+    "pickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "yaml", "builtins.eval", "builtins.exec",
+    "builtins.compile", "builtins.__import__",
+)  # fmt: skip
 TYPE_PARAMETERS = ("typing.TypeVar", "typing.ParamSpec", "typing.TypeVarTuple", "typing_extensions.TypeVar")
 LOGGERS = {"log", "logger", "tracer"}
+BROAD = {"Exception", "BaseException", "ExceptionGroup", "BaseExceptionGroup"}
 
 
 def missing_docstring(module: ast.Module) -> Iterator[Breach]:
@@ -45,13 +57,19 @@ def broad_excepts(module: ast.Module) -> Iterator[Breach]:
     for function, node in nodes_by_function(module):
         if isinstance(node, ast.ExceptHandler) and is_broad(node.type, aliases) and not is_bare_raise(node.body[-1]):
             yield node.lineno, f"{function}: a broad except"
-        if isinstance(node, ast.Call) and dotted(node.func, aliases) == "contextlib.suppress":
-            if any(is_broad(argument, aliases) for argument in node.args):
-                yield node.lineno, f"{function}: a broad suppress"
+        if isinstance(node, ast.Call) and is_broad_suppress(node, aliases):
+            yield node.lineno, f"{function}: a broad suppress"
 
 
 def clocks_and_dice(module: ast.Module) -> Iterator[Breach]:
-    yield from uses_of(module, CLOCKS_AND_DICE)
+    """`random.Random` may be named, as the type of dice that are handed in; to make one is `Runtime`'s business."""
+    aliases = imported_names(module)
+    for line, name in uses_of(module, CLOCKS_AND_DICE):
+        if name not in {"random", "random.Random"}:
+            yield line, name
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and dotted(node.func, aliases) == "random.Random":
+            yield node.lineno, "random.Random()"
 
 
 def unsafe_loading(module: ast.Module) -> Iterator[Breach]:
@@ -61,27 +79,27 @@ def unsafe_loading(module: ast.Module) -> Iterator[Breach]:
 def uses_of(module: ast.Module, forbidden: tuple[str, ...]) -> Iterator[Breach]:
     """Imports and uses of the dotted names, by whatever alias; a package stands for everything in it."""
     aliases = imported_names(module)
-    found = {(node.lineno, name) for node in ast.walk(module) for name in names_of(node, aliases)}
+    found = {breach for node in ast.walk(module) for breach in names_of(node, aliases)}
     for line, name in sorted(found):
         if any(name == bad or name.startswith(f"{bad}.") for bad in forbidden):
             yield line, name
 
 
-def names_of(node: ast.AST, aliases: dict[str, str]) -> Iterator[str]:
+def names_of(node: ast.AST, aliases: dict[str, str]) -> Iterator[Breach]:
     match node:
         case ast.Import(names=names):
-            yield from (alias.name for alias in names)
+            yield from ((node.lineno, alias.name) for alias in names)
         case ast.ImportFrom(module=str(source), names=names, level=0):
-            yield from (f"{source}.{alias.name}" for alias in names)
+            yield from ((node.lineno, f"{source}.{alias.name}") for alias in names)
         case ast.Name() | ast.Attribute():
-            yield dotted(node, aliases)
+            yield node.lineno, dotted(node, aliases)
 
 
 def dotted(node: ast.expr, aliases: dict[str, str]) -> str:
     """`dt.now` is `datetime.datetime.now` after `from datetime import datetime as dt`; empty for anything else."""
     match node:
         case ast.Name(id=name):
-            return aliases.get(name, name)
+            return aliases.get(name, f"builtins.{name}")
         case ast.Attribute(value=value, attr=attribute):
             owner = dotted(value, aliases)
             return f"{owner}.{attribute}" if owner else ""
@@ -89,11 +107,12 @@ def dotted(node: ast.expr, aliases: dict[str, str]) -> str:
 
 
 def imported_names(module: ast.Module) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.walk(module):
         match node:
             case ast.Import(names=names):
-                found |= {alias.asname or alias.name.split(".")[0]: alias.name if alias.asname else alias.name.split(".")[0] for alias in names}
+                found |= {alias.asname: alias.name for alias in names if alias.asname}
+                found |= {first: first for alias in names if not alias.asname for first in [alias.name.split(".")[0]]}
             case ast.ImportFrom(module=str(source), names=names, level=0):
                 found |= {alias.asname or alias.name: f"{source}.{alias.name}" for alias in names}
     return found
@@ -102,7 +121,9 @@ def imported_names(module: ast.Module) -> dict[str, str]:
 def names_in_all(module: ast.Module) -> list[str]:
     for node in module.body:
         match node:
-            case ast.Assign(targets=[ast.Name(id="__all__")], value=value) | ast.AnnAssign(target=ast.Name(id="__all__"), value=ast.expr() as value):
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
+                return list(ast.literal_eval(value))
+            case ast.AnnAssign(target=ast.Name(id="__all__"), value=ast.expr() as value):
                 return list(ast.literal_eval(value))
     return []
 
@@ -139,7 +160,11 @@ def is_broad(caught: ast.expr | None, aliases: dict[str, str]) -> bool:
         return True
     if isinstance(caught, ast.Tuple):
         return any(is_broad(one, aliases) for one in caught.elts)
-    return dotted(caught, aliases).removeprefix("builtins.") in {"Exception", "BaseException", "ExceptionGroup", "BaseExceptionGroup"}
+    return dotted(caught, aliases).removeprefix("builtins.") in BROAD
+
+
+def is_broad_suppress(call: ast.Call, aliases: dict[str, str]) -> bool:
+    return dotted(call.func, aliases) == "contextlib.suppress" and any(is_broad(one, aliases) for one in call.args)
 
 
 def is_bare_raise(statement: ast.stmt) -> bool:

@@ -130,6 +130,6 @@ def lint_imports(root: Path, *arguments: str) -> subprocess.CompletedProcess[str
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"]
     environment = {**os.environ, "PYTHONPATH": str(root), "NO_COLOR": "1", "COLUMNS": "300"}
     return subprocess.run(
-        [*command, *arguments], cwd=root, env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, timeout=100,
-    )
+        [*command, *arguments], cwd=root, env=environment, check=False, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, timeout=100,
+    )  # fmt: skip
