@@ -5,14 +5,14 @@
     canonical_key([Decimal("1.00")])      → "~d1"
     canonical_key(["7", None, True])      → "~s7|~n|~b1"
 
-Order is kept per key. Were two keys to share a text (`"a|b"` and `"a", "b"` do when values are simply joined), one
+Order is kept per key. Were two keys to share a text (as `"a|b"` and `"a", "b"` do when values are simply joined), one
 aggregate's failure would hold back another; were one key to have two texts, its events would overtake each other.
 
-Why different keys never share a text: the text of a value contains no `|`, so a key's text falls apart into its
-values again. A value's text either starts with `~` and a letter, which names its type, or is a whole number, or a UUID
-in lower case, or else a string. A string is never mistaken for one of the others: its own `~` became `~0` and its `|` became `~1`,
-and digits are no letters; when it is empty or looks like a number or a UUID, it is given the tag `~s`. Within each type
-the text is exact.
+Why different keys never share a text: the text of a value contains no `|`, so a key's text falls apart into its values
+again. A value's text either starts with `~` and a letter, which names its type, or is a whole number, or is a UUID in
+lower case, or else is a string. A string is never mistaken for another type: its own `~` became `~0`, its `|` became
+`~1`, and digits are no letters; when it is empty or looks like a number or a UUID, it gets the tag `~s`. Within each
+type the text is exact.
 
     ~n none    ~b0 ~b1 bool       ~i large int, in hex    ~d Decimal    ~s string that looks like something else
     ~a date    ~t moment in UTC   ~e enum member, followed by the text of its value
