@@ -29,7 +29,7 @@ check: .venv/.dev ## all that CI checks: format, lint, types, import rules, test
 	@$(IN_VENV) mypy $(filter-out .ci,$(PACKAGES))
 	@$(IN_VENV) mypy .ci/venv.py
 	@echo "--- import rules: import-linter"
-	@.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+	@.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command(['--no-logo'])"
 	@echo "--- tests: pytest"
 	@$(IN_VENV) pytest --numprocesses auto --dist loadgroup
 
