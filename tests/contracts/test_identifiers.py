@@ -59,6 +59,17 @@ def test_threads_never_share_an_id_and_each_sees_its_own_grow() -> None:
     assert len({made for batch in batches for made in batch}) == 32_000
 
 
+def test_threads_count_one_after_the_other() -> None:
+    generate = identifiers._Generator()
+    with ThreadPoolExecutor(1) as pool:
+        with generate._lock:
+            waiting = pool.submit(generate)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.1)
+
+        assert waiting.result(timeout=5).version == 7
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_counts_on_its_own_and_waits_for_no_lock_of_its_parent() -> None:

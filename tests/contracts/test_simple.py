@@ -319,3 +319,17 @@ def test_a_nested_model_that_was_unresolved_is_resolved_for_the_check() -> None:
         nested: EarlyNested
 
     assert Wrapped.model_validate({"nested": {"inner": {"size": 1}}}).nested.inner.size == 1
+
+
+class OuterOfLocal(BaseModel):
+    inner: "OnlyLocal"  # type: ignore[name-defined]  # noqa: F821 - defined where the event is
+
+
+def test_what_only_pydantic_can_resolve_is_not_let_through_unchecked() -> None:
+    class OnlyLocal(BaseModel):
+        meta: Any
+
+    with pytest.raises(UnresolvedTypeError, match=r"at field\.inner: 'OnlyLocal' is not defined yet"):
+
+        class Wrapped(IntegrationEvent):
+            field: OuterOfLocal
