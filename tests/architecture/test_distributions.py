@@ -36,6 +36,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
             shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
             for project in (tree, tree / "contracts"):
                 run("-m", "build", "--no-isolation", "--outdir", str(shared), str(project), cwd=tree)
+                run("-m", "build", "--no-isolation", "--wheel", "--outdir", f"{shared}/tree", str(project), cwd=tree)
     return shared
 
 
@@ -48,7 +49,7 @@ def installed(dist: Path, tmp_path: Path) -> Path:
 
 
 def test_there_are_two_distributions_of_one_version(dist: Path) -> None:
-    assert sorted(path.name for path in dist.iterdir()) == [
+    assert sorted(path.name for path in dist.iterdir() if path.is_file()) == [
         "mediator_contracts-0.1.0-py3-none-any.whl",
         "mediator_contracts-0.1.0.tar.gz",
         "mediator_toolkit-0.1.0-py3-none-any.whl",
@@ -65,6 +66,13 @@ def test_wheel_holds_its_package_and_nothing_else(dist: Path, wheel: str, packag
     assert modules | {f"{package}/py.typed"} <= set(names)
     assert [name for name in names if not name.endswith((".py", "/py.typed")) and ".dist-info/" not in name] == []
     assert f"{wheel}-0.1.0.dist-info/licenses/LICENSE" in names
+
+
+@pytest.mark.parametrize("wheel", ["mediator_toolkit", "mediator_contracts"])
+def test_wheel_is_the_same_from_the_tree_and_from_the_sdist(dist: Path, wheel: str) -> None:
+    from_sdist, from_tree = next(dist.glob(f"{wheel}-*.whl")), next(dist.glob(f"tree/{wheel}-*.whl"))
+
+    assert contents(from_tree) == contents(from_sdist)
 
 
 @pytest.mark.parametrize("sdist", ["mediator_toolkit", "mediator_contracts"])
@@ -123,6 +131,11 @@ def test_toolkit_wheel_works_without_the_checkout(installed: Path) -> None:
     )
 
     assert isolated(source, installed, SITE_PACKAGES).strip() == str(installed / "mediator/__init__.py")
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def metadata(dist: Path, wheel: str) -> "Message[str, str]":
