@@ -11,6 +11,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+__all__ = ["is_alias", "peel"]
+
 
 def peel(annotation: Any) -> tuple[Any, tuple[object, ...]]:
     """Return the bare type and the metadata that was wrapped around it, innermost last."""

@@ -31,6 +31,8 @@ from uuid import UUID
 
 from contracts.errors import PartitionKeyError
 
+__all__ = ["CANONICAL_TYPES", "MAX_KEY_LENGTH", "canonical_key", "canonical_value", "join_key"]
+
 CANONICAL_TYPES: tuple[type, ...] = (str, int, bool, UUID, Decimal, datetime, date, type(None))
 MAX_KEY_LENGTH = 200
 

@@ -12,6 +12,16 @@ They are the author's mistakes, found when the contract is defined or the host s
 ValidationError. None of them is a ValueError: pydantic would swallow it into a ValidationError.
 """
 
+__all__ = [
+    "ContractError",
+    "NotSimpleError",
+    "PartitionKeyError",
+    "ReservedFieldError",
+    "TopicError",
+    "UnresolvedTypeError",
+    "UpcasterError",
+]
+
 
 class ContractError(Exception):
     """A contract is wrong: what, where, and what to do about it."""

@@ -25,6 +25,8 @@ from contracts.identifiers import uuid7
 from contracts.keys import key_fields
 from contracts.simple import check_simple
 
+__all__ = ["IntegrationEvent"]
+
 _RESERVED: dict[str, Any] = {"event_id": UUID, "occurred_on": AwareDatetime, "correlation_id": str | None}
 
 

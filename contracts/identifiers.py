@@ -15,6 +15,8 @@ import time
 from threading import Lock
 from uuid import UUID
 
+__all__ = ["uuid7"]
+
 _RANDOM_BITS = 74
 _FRESH_BITS = _RANDOM_BITS - 1  # the top bit starts as 0, so a busy millisecond has room to count up
 

@@ -25,6 +25,8 @@ from contracts.errors import PartitionKeyError
 if TYPE_CHECKING:
     from contracts.events import IntegrationEvent
 
+__all__ = ["PartitionKey", "is_mark", "key_fields", "partition_key_of"]
+
 _KEY_TYPES: frozenset[Any] = frozenset({*CANONICAL_TYPES, AwareDatetime, PastDate, FutureDate})
 
 

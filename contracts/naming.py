@@ -10,6 +10,8 @@ release would rename topics. Where a rule is wrong for a word, state the topic a
 
 import re
 
+__all__ = ["kebab_case", "plural", "wire_name"]
+
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _VERSION = re.compile(r"(?<=.)V[0-9]+$")
 _SUFFIX = re.compile(r"(?<=.)(?:IntegrationEvent|Event)$")

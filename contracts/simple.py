@@ -38,6 +38,8 @@ from contracts.annotations import is_alias, peel
 from contracts.errors import NotSimpleError, PartitionKeyError, UnresolvedTypeError
 from contracts.keys import is_mark
 
+__all__ = ["check_simple"]
+
 _VALUES: frozenset[Any] = frozenset(
     {str, int, bool, None, type(None), UUID, AwareDatetime, date, PastDate, FutureDate, time, timedelta}
 )

@@ -22,6 +22,8 @@ from contracts.errors import TopicError
 from contracts.events import IntegrationEvent
 from contracts.naming import kebab_case, plural, wire_name
 
+__all__ = ["MAX_ADDRESS_LENGTH", "Topic", "event_topic", "has_topic", "topic_of"]
+
 E = TypeVar("E", bound=IntegrationEvent)
 
 MAX_ADDRESS_LENGTH = 249  # Kafka's; the other brokers allow more

@@ -16,6 +16,8 @@ from contracts.errors import UpcasterError
 from contracts.events import IntegrationEvent
 from contracts.topics import topic_of
 
+__all__ = ["Upcast", "Upcaster", "upcaster"]
+
 Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 
