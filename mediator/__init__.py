@@ -1,1 +1,104 @@
-"""The toolkit: domain events in, integration events out, each handled once."""
+"""The toolkit: domain events in, integration events out, each handled once.
+
+The public names are loaded when they are first used (PEP 562), so that `import mediator` is light and a module that
+only defines commands or handlers does not load a database library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mediator.application import (
+        Command,
+        CommandHandler,
+        DomainEventHandler,
+        IntegrationEventConverter,
+        IntegrationEventHandler,
+        IntegrationEventPublisher,
+        LoggingBehavior,
+        Mediator,
+        MessageContext,
+        Outgoing,
+        PipelineBehavior,
+        Query,
+        QueryHandler,
+        RetryPolicy,
+        StreamQuery,
+        StreamQueryHandler,
+        UnitOfWork,
+        ValidationBehavior,
+        Validator,
+        WithEvents,
+    )
+    from mediator.clock import Runtime
+    from mediator.domain import AggregateRoot, DomainEvent
+    from mediator.errors import MediatorError, PermanentError, WiringError
+    from mediator.hosting import (
+        BlockingMediator,
+        MediatorApp,
+        MediatorSettings,
+        Module,
+        UnitOfWorkScope,
+        unit_of_work_scope,
+    )
+
+__all__ = [
+    "AggregateRoot",
+    "BlockingMediator",
+    "Command",
+    "CommandHandler",
+    "DomainEvent",
+    "DomainEventHandler",
+    "IntegrationEventConverter",
+    "IntegrationEventHandler",
+    "IntegrationEventPublisher",
+    "LoggingBehavior",
+    "Mediator",
+    "MediatorApp",
+    "MediatorError",
+    "MediatorSettings",
+    "MessageContext",
+    "Module",
+    "Outgoing",
+    "PermanentError",
+    "PipelineBehavior",
+    "Query",
+    "QueryHandler",
+    "RetryPolicy",
+    "Runtime",
+    "StreamQuery",
+    "StreamQueryHandler",
+    "UnitOfWork",
+    "UnitOfWorkScope",
+    "ValidationBehavior",
+    "Validator",
+    "WiringError",
+    "WithEvents",
+    "unit_of_work_scope",
+]
+
+_HOMES = {
+    "mediator.clock": {"Runtime"},
+    "mediator.domain": {"AggregateRoot", "DomainEvent"},
+    "mediator.errors": {"MediatorError", "PermanentError", "WiringError"},
+    "mediator.hosting": {
+        "BlockingMediator",
+        "MediatorApp",
+        "MediatorSettings",
+        "Module",
+        "UnitOfWorkScope",
+        "unit_of_work_scope",
+    },
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((module for module, names in _HOMES.items() if name in names), "mediator.application")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

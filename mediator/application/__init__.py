@@ -1,0 +1,40 @@
+"""What use cases import: messages, handlers, converters, behaviours, and the unit of work as they see it."""
+
+from mediator.application.behaviors import LoggingBehavior, PipelineBehavior, ValidationBehavior, Validator, Validators
+from mediator.application.context import MessageContext
+from mediator.application.converters import IntegrationEventConverter, Outgoing, Publishable
+from mediator.application.handlers import (
+    CommandHandler,
+    DomainEventHandler,
+    IntegrationEventHandler,
+    QueryHandler,
+    StreamQueryHandler,
+)
+from mediator.application.messages import Command, Query, StreamQuery, WithEvents
+from mediator.application.ports import IntegrationEventPublisher, Mediator, UnitOfWork
+from mediator.application.retry import RetryPolicy
+
+__all__ = [
+    "Command",
+    "CommandHandler",
+    "DomainEventHandler",
+    "IntegrationEventConverter",
+    "IntegrationEventHandler",
+    "IntegrationEventPublisher",
+    "LoggingBehavior",
+    "Mediator",
+    "MessageContext",
+    "Outgoing",
+    "PipelineBehavior",
+    "Publishable",
+    "Query",
+    "QueryHandler",
+    "RetryPolicy",
+    "StreamQuery",
+    "StreamQueryHandler",
+    "UnitOfWork",
+    "ValidationBehavior",
+    "Validator",
+    "Validators",
+    "WithEvents",
+]

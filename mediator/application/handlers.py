@@ -1,0 +1,98 @@
+"""Handlers: one class each, found automatically, built anew for every message with what its constructor names.
+
+`handle` may be `async def`, or a plain `def` that works with a plain `Session`. Work that blocks (a synchronous HTTP
+client, a long computation) belongs into a handler with `blocking = True`: it runs in a thread and gets no session.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from datetime import timedelta
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+
+from contracts import IntegrationEvent
+from mediator.application.converters import Publishable
+from mediator.application.messages import Command, Query, StreamQuery, WithEvents
+from mediator.application.retry import RetryPolicy
+from mediator.domain import DomainEvent
+
+__all__ = [
+    "CommandHandler",
+    "DomainEventHandler",
+    "IntegrationEventHandler",
+    "QueryHandler",
+    "Returned",
+    "StreamQueryHandler",
+]
+
+C_contra = TypeVar("C_contra", bound=Command[Any], contravariant=True)
+Q_contra = TypeVar("Q_contra", bound=Query[Any], contravariant=True)
+S_contra = TypeVar("S_contra", bound=StreamQuery[Any], contravariant=True)
+D_contra = TypeVar("D_contra", bound=DomainEvent, contravariant=True)
+E_contra = TypeVar("E_contra", bound=IntegrationEvent, contravariant=True)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+Returned: TypeAlias = Publishable | Iterable[Publishable] | None
+
+
+class CommandHandler(ABC, Generic[C_contra, R]):
+    """Carries out one kind of command, in a unit of work that commits when it returns."""
+
+    blocking: ClassVar[bool] = False
+
+    @abstractmethod
+    def handle(self, command: C_contra, /) -> R | WithEvents[R] | Awaitable[R | WithEvents[R]]:
+        """Do it and give the result; `WithEvents(result, event, ...)` publishes the events as well."""
+
+
+class QueryHandler(ABC, Generic[Q_contra, R]):
+    """Answers one kind of query; what it would write is refused by the database."""
+
+    blocking: ClassVar[bool] = False
+
+    @abstractmethod
+    def handle(self, query: Q_contra, /) -> R | Awaitable[R]:
+        """Give the answer."""
+
+
+class StreamQueryHandler(ABC, Generic[S_contra, R_co]):
+    """Answers one kind of query bit by bit: `handle` is an async generator."""
+
+    @abstractmethod
+    def handle(self, query: S_contra, /) -> AsyncIterator[R_co]:
+        """Give the answers one by one."""
+
+
+class DomainEventHandler(ABC, Generic[D_contra]):
+    """Reacts to a domain event (or a subclass of it) in the transaction that recorded it."""
+
+    blocking: ClassVar[bool] = False
+
+    @abstractmethod
+    def handle(self, event: D_contra, /) -> None | Awaitable[None]:
+        """React; whatever this raises rolls the whole unit of work back."""
+
+
+class IntegrationEventHandler(ABC, Generic[E_contra]):
+    """Reacts to an integration event, in a transaction of its own, once per event id.
+
+    Several kinds of event: `IntegrationEventHandler[OrderPlacedV1 | OrderCancelledV1]`.
+    """
+
+    subscriber_id: ClassVar[str | None] = None
+    """Names this handler in the inbox; by default `module.handler-class`. Never change it: see `aliases`."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Ids that this handler had before it was renamed: what was handled under them stays handled."""
+    retry: ClassVar[RetryPolicy] = RetryPolicy.exponential()
+    ordering: ClassVar[Literal["key", "none"]] = "none"
+    """"key": a failing event holds back the later events of its partition key, for this handler."""
+    concurrency: ClassVar[int] = 8
+    """How many events of this handler may be under way at once in this process."""
+    timeout: ClassVar[timedelta] = timedelta(seconds=30)
+    broadcast: ClassVar[bool] = False
+    """Every instance of the application gets its copy, instead of one instance of the module."""
+    blocking: ClassVar[bool] = False
+
+    @abstractmethod
+    def handle(self, event: E_contra, /) -> Returned | Awaitable[Returned]:
+        """React; integration events that this returns are published in the same transaction."""

@@ -1,0 +1,32 @@
+"""Calling handlers of either colour: a coroutine, or a plain function.
+
+A plain function runs in the session's greenlet, so that it can use a plain `Session` on the same connection; with
+`blocking = True` it runs in a thread and has no session. Which of the three it is, is decided once, at start.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mediator.application.ports import UnitOfWork
+
+__all__ = ["Invoke", "compile_invocation"]
+
+Invoke = Callable[[Any, Any, UnitOfWork], Awaitable[Any]]
+"""Call a handler with a message, in a unit of work."""
+
+
+def compile_invocation(handler_class: type, method: str = "handle") -> Invoke:
+    """How to call `method` of this class's instances."""
+    function = getattr(handler_class, method)
+    if inspect.iscoroutinefunction(function):
+        return lambda handler, message, _uow: function(handler, message)
+    if getattr(handler_class, "blocking", False):
+        return lambda handler, message, _uow: asyncio.to_thread(function, handler, message)
+
+    async def call_in_greenlet(handler: Any, message: Any, uow: UnitOfWork) -> Any:
+        result = await uow.session.run_sync(lambda _session: function(handler, message))
+        return await result if inspect.isawaitable(result) else result
+
+    return call_in_greenlet

@@ -1,0 +1,62 @@
+"""What use cases see of the machinery behind them."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSessionTransaction
+    from sqlmodel.ext.asyncio.session import AsyncSession
+
+    from mediator.application.converters import Publishable
+    from mediator.application.messages import Command, Query, StreamQuery
+    from mediator.domain import AggregateRoot
+
+__all__ = ["IntegrationEventPublisher", "Mediator", "UnitOfWork"]
+
+R = TypeVar("R")
+
+
+class IntegrationEventPublisher(Protocol):
+    """Publishes by hand, in the unit of work that it was injected in."""
+
+    def publish(self, *events: "Publishable") -> None:
+        """Leave when, and only if, the unit of work commits. Raises EventRefusedError for what cannot be published."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction: the change and what it publishes.
+
+    async with app.unit_of_work("ordering") as uow:
+        uow.session.add(order)
+    """
+
+    @property
+    def session(self) -> "AsyncSession":
+        """The one session of this unit of work; the unit of work commits it."""
+        ...
+
+    def track(self, aggregate: "AggregateRoot") -> None:
+        """Dispatch the events of an aggregate that no session knows."""
+        ...
+
+    def publish(self, *events: "Publishable") -> None:
+        """Publish integration events when this unit of work commits."""
+        ...
+
+    def savepoint(self) -> "AsyncSessionTransaction":
+        """`async with uow.savepoint():` a part that may fail by itself; its events go with it."""
+        ...
+
+
+class Mediator(Protocol):
+    """Sends commands and queries to their one handler."""
+
+    @overload
+    async def send(self, message: "Command[R]", *, correlation_id: str | None = None) -> R: ...
+    @overload
+    async def send(self, message: "Query[R]", *, correlation_id: str | None = None) -> R: ...
+
+    def stream(self, query: "StreamQuery[R]", *, correlation_id: str | None = None) -> AsyncIterator[R]:
+        """The answers of a streaming query, one by one."""
+        ...

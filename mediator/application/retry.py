@@ -1,0 +1,76 @@
+"""Retry policies: how often a failing delivery is tried, and how long to wait in between.
+
+    class ReserveStock(IntegrationEventHandler[OrderPlacedV1]):
+        retry = RetryPolicy.exponential(attempts=5, permanent=(UnknownSku,))
+
+The waiting time is cut at random down to a half of it, so that many deliveries which failed together do not come back
+together.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+
+from mediator.errors import PermanentError, SettingsError
+
+__all__ = ["RetryPolicy"]
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """`attempts` counts the first one too; after the last the delivery is dead."""
+
+    attempts: int = 5
+    first_delay: timedelta = timedelta(seconds=1)
+    factor: float = 2.0
+    longest_delay: timedelta = timedelta(minutes=5)
+    jitter: bool = True
+    permanent: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise SettingsError("RetryPolicy.attempts", self.attempts, "at least 1: the first attempt counts too")
+        if self.first_delay < timedelta(0) or self.longest_delay < self.first_delay:
+            raise SettingsError(
+                "RetryPolicy.first_delay", self.first_delay, "use 0 or more, and no more than longest_delay"
+            )
+        if not 1.0 <= self.factor <= 100.0:
+            raise SettingsError("RetryPolicy.factor", self.factor, "use 1.0 (always the same delay) to 100.0")
+        for kind in self.permanent:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise SettingsError("RetryPolicy.permanent", kind, "list exception classes")
+
+    @classmethod
+    def exponential(
+        cls,
+        attempts: int = 5,
+        *,
+        first_delay: timedelta = timedelta(seconds=1),
+        longest_delay: timedelta = timedelta(minutes=5),
+        permanent: tuple[type[BaseException], ...] = (),
+    ) -> "RetryPolicy":
+        """Wait 1, 2, 4, 8, … seconds, at most five minutes."""
+        return cls(attempts, first_delay, 2.0, longest_delay, True, permanent)
+
+    @classmethod
+    def fixed(
+        cls, attempts: int, delay: timedelta, *, permanent: tuple[type[BaseException], ...] = ()
+    ) -> "RetryPolicy":
+        """Always wait the same time, without jitter."""
+        return cls(attempts, delay, 1.0, delay, False, permanent)
+
+    @classmethod
+    def never(cls) -> "RetryPolicy":
+        """One attempt; a failure is dead at once."""
+        return cls(attempts=1)
+
+    def delay_after(self, attempt: int, random: Random) -> timedelta:
+        """How long to wait after attempt number `attempt` (from 1) failed."""
+        # The exponent is capped: 2.0 ** 5000 is an OverflowError, and the longest delay is reached long before.
+        factor: float = self.factor ** min(attempt - 1, 60)
+        seconds = min(self.first_delay.total_seconds() * factor, self.longest_delay.total_seconds())
+        return timedelta(seconds=seconds * random.uniform(0.5, 1.0) if self.jitter else seconds)
+
+    def gives_up(self, attempt: int, error: BaseException) -> bool:
+        """Whether a delivery is dead after attempt number `attempt` failed with `error`."""
+        return attempt >= self.attempts or isinstance(error, (PermanentError, *self.permanent))

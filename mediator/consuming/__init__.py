@@ -1,0 +1,1 @@
+"""From the transport to the handler: subscriptions, inbox, retries, dead letters."""

@@ -1,0 +1,176 @@
+"""The consumer: fetches what arrives for a module, and hands each event to every handler that listens.
+
+    fetch → read → for each handler: its lane → idempotent consumer → settle when all have committed, skipped or parked
+
+One module is one group, which gets one copy of each envelope. Inside, every handler is a subscriber of its own, with
+inbox rows, retries and dead letters of its own: one that fails neither blocks nor repeats another. No more deliveries
+than `prefetch` are under way at once; whatever else there is waits in the outbox.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+
+from mediator.clock import Runtime
+from mediator.consuming.idempotent_consumer import IdempotentConsumer
+from mediator.consuming.lanes import Lanes
+from mediator.consuming.reading import Reader
+from mediator.consuming.subscriber import Subscriber, listeners
+from mediator.errors import UnreadableMessageError
+from mediator.messaging.catalog import Received
+from mediator.messaging.supervision import keep_running
+from mediator.messaging.transport import Delivery, Settlement, Subscription, Transport
+
+__all__ = ["Consumer", "ConsumerSettings"]
+
+log = structlog.get_logger(__name__)
+_FETCH_TIMEOUT = timedelta(seconds=1)
+_STORE_PAUSE_SECONDS = 1.0
+
+
+class ConsumerSettings(BaseModel):
+    """How a module consumes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prefetch: int = Field(default=200, ge=1, le=10_000, description="deliveries under way at once")
+    retry_poll: timedelta = Field(default=timedelta(seconds=1), gt=timedelta(0), le=timedelta(minutes=1))
+    retries_at_once: int = Field(default=50, ge=1, le=1_000)
+
+
+@dataclass(eq=False, slots=True)
+class _Open:
+    """A delivery that is not settled yet."""
+
+    delivery: Delivery
+    handlers_left: int
+    settlement: Settlement = Settlement.ACK
+
+
+class Consumer:
+    """Consumes for one group."""
+
+    def __init__(
+        self,
+        group: str,
+        topics: Sequence[str],
+        subscribers: Sequence[Subscriber],
+        reader: Reader,
+        idempotent: IdempotentConsumer,
+        transport: Transport,
+        settings: ConsumerSettings,
+        runtime: Runtime,
+        paused: set[str],
+    ) -> None:
+        self.group, self.topics, self.subscribers = group, topics, subscribers
+        self.lanes = {subscriber.id: Lanes(subscriber.id, subscriber.entry.concurrency) for subscriber in subscribers}
+        self._reader, self._idempotent, self._transport = reader, idempotent, transport
+        self._settings, self._runtime, self._paused = settings, runtime, paused
+        self._open: set[_Open] = set()
+        self._settled = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._subscription: Subscription | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no delivery is under way."""
+        return not self._open
+
+    async def start(self) -> None:
+        """Join the group and begin to consume in the background."""
+        self._subscription = await self._transport.subscribe(self.group, self.topics, self._settings.prefetch)
+        for lanes in self.lanes.values():
+            lanes.start()
+        self._task = asyncio.create_task(
+            keep_running(f"consumer.{self.group}", self._run), name=f"consumer.{self.group}"
+        )
+
+    async def stop(self, within: timedelta) -> None:
+        """Fetch no more, let what is under way finish for a while, give the rest back."""
+        self._stopping = True
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                while self._open:
+                    self._settled.clear()
+                    await self._settled.wait()
+        except TimeoutError:
+            log.warning("consumer.gave_back", group=self.group, deliveries=len(self._open))
+        for lanes in self.lanes.values():
+            await lanes.stop()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    async def _run(self) -> None:
+        subscription = self._subscription
+        assert subscription is not None, "start() subscribes first"  # noqa: S101 - for the type checker
+        while not self._stopping:
+            room = self._settings.prefetch - len(self._open)
+            if room <= 0:
+                self._settled.clear()
+                await self._settled.wait()
+                continue
+            for delivery in await subscription.fetch(room, _FETCH_TIMEOUT):
+                self._runtime.reached("consumer.received")
+                await self._receive(delivery)
+
+    async def _receive(self, delivery: Delivery) -> None:
+        open_delivery = _Open(delivery, 0)
+        self._open.add(open_delivery)
+        try:
+            received = self._reader.read(delivery)
+        except UnreadableMessageError as error:
+            await self._bury(open_delivery, error)
+        else:
+            self._runtime.reached("consumer.parsed")
+            await self._hand_out(received, open_delivery)
+
+    async def _hand_out(self, received: Received, open_delivery: _Open) -> None:
+        targets = listeners(self.subscribers, received)
+        open_delivery.handlers_left = len(targets)
+        if not targets:
+            await self._settle(open_delivery)
+        for subscriber in targets:
+            self._put(subscriber, received, open_delivery)
+
+    def _put(self, subscriber: Subscriber, received: Received, open_delivery: _Open) -> None:
+        async def job() -> None:
+            set_aside = open_delivery.delivery.attempt > 1 or subscriber.id in self._paused
+            try:
+                await self._idempotent.deliver(subscriber, received, set_aside=set_aside)
+            except BaseException as error:
+                # Cancelled by the shutdown, or the failure itself could not be stored: somebody else may try.
+                open_delivery.settlement = Settlement.GIVE_BACK
+                if isinstance(error, Exception):
+                    await asyncio.sleep(_STORE_PAUSE_SECONDS)
+                raise
+            finally:
+                open_delivery.handlers_left -= 1
+                if open_delivery.handlers_left == 0:
+                    await self._settle(open_delivery)
+
+        self.lanes[subscriber.id].put(received.envelope, job)
+
+    async def _bury(self, open_delivery: _Open, error: UnreadableMessageError) -> None:
+        log.error("message.unreadable", group=self.group, reason=error.reason, where=error.where)
+        try:
+            await self._reader.bury(open_delivery.delivery, error)
+        except BaseException:
+            open_delivery.settlement = Settlement.GIVE_BACK
+            raise
+        finally:
+            await self._settle(open_delivery)
+
+    async def _settle(self, open_delivery: _Open) -> None:
+        self._open.discard(open_delivery)
+        if self._subscription is not None:
+            await self._subscription.settle([(open_delivery.delivery, open_delivery.settlement)])
+        self._runtime.reached("consumer.after_ack")
+        self._settled.set()

@@ -1,0 +1,78 @@
+"""Reading a delivery: from headers and bytes to an event of a known class, or to a dead letter.
+
+    receive → limits → headers → type and version from the catalog → upcast → validate
+
+Everything that can be wrong with a message from the wire ends in one error with a reason. It is stored with the raw
+bytes under an id made of its content, so that it is kept once however often it is delivered, and it never loops.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from hashlib import blake2b
+from typing import Final
+from uuid import UUID, uuid5
+
+from mediator.consuming.failures import failure_facts
+from mediator.errors import UnreadableMessageError
+from mediator.messaging.catalog import EventCatalog, Received
+from mediator.messaging.cloudevents import from_headers
+from mediator.messaging.limits import Limits
+from mediator.messaging.transport import Delivery
+from mediator.storage.database import Database
+from mediator.storage.inbox import Claim, InboxTable
+from mediator.storage.parked import DEAD, ParkedTable
+
+__all__ = ["Reader", "reading_subscriber"]
+
+_UNREADABLE: Final = UUID("6f1a3d8e-1f5c-5b39-9c86-2f6f0b7f6a11")
+
+
+def reading_subscriber(module: str) -> str:
+    """The id under which a module keeps what it cannot read: nobody's handler, so it cannot clash with one."""
+    return f"@{module}"
+
+
+class Reader:
+    """Reads deliveries for one module."""
+
+    def __init__(
+        self,
+        module: str,
+        catalog: EventCatalog,
+        limits: Limits,
+        database: Database,
+        died: Callable[[str, UUID], Awaitable[None]],
+    ) -> None:
+        self._subscriber_id = reading_subscriber(module)
+        self._catalog, self._limits, self._database, self._died = catalog, limits, database, died
+        self._inbox, self._parked = InboxTable(database.tables), ParkedTable(database)
+
+    def read(self, delivery: Delivery) -> Received:
+        """The event in `delivery`; raises UnreadableMessageError with the reason and the place."""
+        self._limits.check_headers(delivery.headers)
+        return Received(from_headers(delivery.topic, delivery.headers, delivery.body), self._catalog, self._limits)
+
+    async def bury(self, delivery: Delivery, error: UnreadableMessageError) -> None:
+        """Keep what cannot be read as a dead letter, raw."""
+        # Headers may hold anything; escaped to ASCII they can be stored everywhere.
+        headers = json.dumps({str(name): str(value) for name, value in delivery.headers.items()}, sort_keys=True)
+        content = blake2b(
+            b"\0".join((delivery.topic.encode(), headers.encode(), delivery.body)), digest_size=16
+        ).digest()
+        identity = uuid5(_UNREADABLE, content.hex())
+        async with self._database.begin() as connection:
+            claim = await self._inbox.claim(connection, self._subscriber_id, (), identity, content)
+            if claim is Claim.TAKEN:
+                values = {
+                    "subscriber_id": self._subscriber_id,
+                    "event_id": identity,
+                    "status": DEAD,
+                    "reason": f"unreadable: {error.reason}"[:40],
+                    "topic": delivery.topic[:249],
+                    "headers": headers,
+                    "body": delivery.body,
+                    **failure_facts(error),
+                }
+                await self._parked.park(connection, values)
+        if claim is Claim.TAKEN:
+            await self._died(self._subscriber_id, identity)

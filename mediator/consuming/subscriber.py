@@ -1,0 +1,39 @@
+"""A subscriber: one handler of integration events, as the inbox knows it, ready to run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contracts import IntegrationEvent
+from mediator.application.invocation import Invoke
+from mediator.messaging.catalog import Received
+from mediator.messaging.handling import Build
+from mediator.messaging.registry import SubscriberEntry
+
+__all__ = ["Subscriber", "listeners"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """What the registry says of a handler, and how to build and call it."""
+
+    id: str
+    entry: SubscriberEntry
+    build: Build
+    invoke: Invoke
+
+    def wanted_class(self, received: Received) -> type[IntegrationEvent] | None:
+        """The class as which this handler takes the event; None when it does not listen to it."""
+        for event_class in self.entry.events:
+            if received.readable_as(event_class):
+                return event_class
+        return None
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether a failing event holds back the later ones of its key."""
+        return self.entry.ordering == "key"
+
+
+def listeners(subscribers: Sequence[Subscriber], received: Received) -> list[Subscriber]:
+    """Those who listen to the event."""
+    return [subscriber for subscriber in subscribers if subscriber.wanted_class(received) is not None]

@@ -1,0 +1,91 @@
+"""For synchronous callers (Flask, Django, Celery, scripts): a portal to the application's loop in a thread.
+
+    with BlockingMediator(app) as mediator:
+        order_id = mediator.send(PlaceOrder("KB-01"))
+
+The application runs in that loop; the same classes serve both colours, there is no synchronous twin of any of them.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from types import TracebackType
+from typing import TypeVar, overload
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from mediator.application import Command, Publishable, Query, StreamQuery
+from mediator.errors import NotRunningError
+from mediator.hosting.app import MediatorApp
+
+__all__ = ["BlockingMediator"]
+
+R = TypeVar("R")
+
+
+class BlockingMediator:
+    """Runs an application in a background thread and calls it from any other; may be shared by threads."""
+
+    def __init__(self, app: MediatorApp) -> None:
+        self._app = app
+        self._stack = ExitStack()
+        self._portal: BlockingPortal | None = None
+
+    def __enter__(self) -> "BlockingMediator":
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal())
+            stack.enter_context(portal.wrap_async_context_manager(self._app))
+            self._portal = portal
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._portal = None
+        self._stack.close()
+
+    @overload
+    def send(self, message: Command[R], *, correlation_id: str | None = None) -> R: ...
+    @overload
+    def send(self, message: Query[R], *, correlation_id: str | None = None) -> R: ...
+    def send(self, message: Command[R] | Query[R], *, correlation_id: str | None = None) -> R:
+        """Give the result of the message's handler; what it changed is committed when this returns."""
+
+        async def send() -> R:
+            return await self._app.mediator.send(message, correlation_id=correlation_id)  # type: ignore[arg-type]
+
+        return self._entered("send()").call(send)
+
+    def stream(self, query: StreamQuery[R], *, correlation_id: str | None = None) -> Iterator[R]:
+        """The answers of a streaming query; they are fetched one by one."""
+        portal = self._entered("stream()")
+        answers = self._app.mediator.stream(query, correlation_id=correlation_id)
+        nothing = object()
+
+        async def following() -> object:
+            return await anext(answers, nothing)
+
+        while (answer := portal.call(following)) is not nothing:
+            yield answer  # type: ignore[misc]
+
+    def publish_in_own_transaction(self, *events: Publishable, module: str | None = None) -> None:
+        """Publish when nothing else has to commit together with it."""
+
+        async def publish() -> None:
+            await self._app.publish_in_own_transaction(*events, module=module)
+
+        self._entered("publish_in_own_transaction()").call(publish)
+
+    def drained(self, timeout: timedelta = timedelta(seconds=30)) -> None:
+        """Wait until nothing is pending anywhere."""
+
+        async def drained() -> None:
+            await self._app.drained(timeout)
+
+        self._entered("drained()").call(drained)
+
+    def _entered(self, what: str) -> BlockingPortal:
+        if self._portal is None:
+            raise NotRunningError(what)
+        return self._portal

@@ -1,0 +1,117 @@
+"""The composition of an application: its registry, and how to build each of its classes.
+
+Nothing here opens a database or a transport; whatever is wrong is raised as one WiringError.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import injector
+
+from mediator.application import PipelineBehavior, Validator, Validators
+from mediator.errors import Fault, WiringError
+from mediator.hosting.injection import MissingBindingError, Plan, Plans
+from mediator.hosting.module import Bindings, Module
+from mediator.hosting.wiring import build_registry
+from mediator.messaging.handling import Build
+from mediator.messaging.registry import Registry
+
+__all__ = ["Composition"]
+
+
+class Composition:
+    """What the modules are made of."""
+
+    def __init__(
+        self,
+        application: str,
+        environment: str,
+        modules: Sequence[Module],
+        contracts: Sequence[str],
+        bindings: Bindings,
+        behaviors: Sequence[type[PipelineBehavior]],
+        provided: Mapping[type[Any], Callable[[], Any]],
+    ) -> None:
+        self.registry, faults = build_registry(application, environment, modules, contracts)
+        self.behaviors = tuple(behaviors)
+        self._plans: dict[type[Any], Plan] = {}
+        self._validators: Validators | None = None
+
+        def bind_provided(binder: injector.Binder) -> None:
+            for interface, provide in {
+                **provided,
+                Registry: lambda: self.registry,
+                Validators: self._get_validators,
+            }.items():
+                binder.bind(interface, to=injector.CallableProvider(provide))
+
+        root = injector.Injector([bind_provided, *bindings])
+        self._compile(self.behaviors, Plans(root), faults)
+        by_module = _classes_of(self.registry)
+        for module in modules:
+            own = root.create_child_injector(list(module.bindings))
+            self._compile(by_module.get(module.name, ()), Plans(own), faults)
+        if faults:
+            raise WiringError(faults)
+
+    def plan(self, wanted: type[Any]) -> Build:
+        """How to build `wanted` from what a unit of work has."""
+        return self._plans[wanted].build
+
+    def _compile(self, classes: Sequence[type[Any]], plans: Plans, faults: list[Fault]) -> None:
+        for wanted in classes:
+            place = f"{wanted.__module__}.{wanted.__qualname__}"
+            try:
+                self._plans[wanted] = plan = plans.for_class(wanted)
+            except MissingBindingError as error:
+                fix = "Bind it in the module's `bindings`, or annotate the parameter with a class that can be built"
+                faults.append(Fault("missing binding", place, str(error), fix))
+            else:
+                faults.extend(Fault("injection", place, what, fix) for what, fix in _misfits(wanted, plan))
+
+    def _get_validators(self) -> Validators:
+        if self._validators is None:
+            by_type: dict[type[Any], list[Validator[Any]]] = {}
+            for entry in self.registry.validators:
+                by_type.setdefault(entry.message_type, []).append(self.plan(entry.handler_class)(None))
+            self._validators = Validators(by_type)
+        return self._validators
+
+
+def _classes_of(registry: Registry) -> dict[str, list[type[Any]]]:
+    handlers = [
+        *registry.commands.values(),
+        *registry.queries.values(),
+        *registry.streams.values(),
+        *registry.validators,
+        *registry.domain_event_handlers,
+        *registry.subscribers,
+    ]
+    classes: dict[str, list[type[Any]]] = {}
+    for entry in handlers:
+        classes.setdefault(entry.module, []).append(entry.handler_class)
+    for converter in registry.converters:
+        classes.setdefault(converter.module, []).append(converter.converter_class)
+    return classes
+
+
+def _misfits(wanted: type[Any], plan: Plan) -> list[tuple[str, str]]:
+    """What a class takes of the unit of work and cannot use."""
+    found = []
+    function = getattr(wanted, "handle", None) or getattr(wanted, "convert", None)
+    if getattr(wanted, "blocking", False) and plan.needs & {"session", "sync_session"}:
+        found.append(
+            ("a blocking handler runs in a thread and has no session", "Return events or results, or drop `blocking`")
+        )
+    elif inspect.iscoroutinefunction(function) and "sync_session" in plan.needs:
+        found.append(("an `async def` handler gets a plain Session", "Take an AsyncSession, or write a plain `def`"))
+    outside = issubclass(wanted, Validator) or (issubclass(wanted, PipelineBehavior) and not wanted.inside_transaction)
+    if outside and plan.needs:
+        found.append(
+            (
+                f"it runs outside the unit of work and takes its {', '.join(sorted(plan.needs))}",
+                "Drop the dependency, or let a behaviour run with inside_transaction = True",
+            )
+        )
+    return found

@@ -1,0 +1,82 @@
+"""What runs on one database: its units of work, its relay, its cleaning, its dead letters."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediator.application import MessageContext
+from mediator.clock import Runtime
+from mediator.consuming.failures import failure_facts
+from mediator.hosting.settings import MediatorSettings
+from mediator.messaging.lineage import Lineage
+from mediator.messaging.registry import Registry
+from mediator.messaging.transport import Transport
+from mediator.observability import Counters
+from mediator.operations.cleaning import Cleaner
+from mediator.operations.dead_letters import SENDING_SIDE, DeadLetters
+from mediator.publishing.dispatcher import DomainEventDispatcher
+from mediator.publishing.outbox import OutboxWriter
+from mediator.publishing.relay import Relay
+from mediator.publishing.unit_of_work import SqlUnitOfWork, UnitOfWorkServices
+from mediator.storage.database import Database
+from mediator.storage.outbox import SLOTS, OutboxTable
+from mediator.storage.parked import ParkedTable
+
+__all__ = ["DatabaseServices"]
+
+
+class DatabaseServices:
+    """Everything that belongs to one database."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        dispatcher: DomainEventDispatcher,
+        transport: Transport,
+        settings: MediatorSettings,
+        runtime: Runtime,
+        counters: Counters,
+        wake_retries: Callable[[], None],
+        died: Callable[["DatabaseServices", str, UUID], Awaitable[None]],
+    ) -> None:
+        self.database = database
+        self.outbox, self.parked = OutboxTable(database), ParkedTable(database)
+        self.dead_letters = DeadLetters(
+            database,
+            registry.catalog,
+            settings.limits,
+            runtime,
+            settings.retention.inbox,
+            settings.allow_edited_replay,
+            self._wake_all,
+        )
+        self.cleaner = Cleaner(database, settings.retention)
+        self.relay = Relay(database, transport, settings.relay, runtime, counters, self)
+        self._wake_retries, self._died = wake_retries, died
+        writer = OutboxWriter(registry.application, registry.environment, settings.limits, database.tables)
+        self._unit_of_work = UnitOfWorkServices(database, dispatcher, writer, runtime, self.relay.wake)
+
+    def open(
+        self, context: MessageContext, lineage: Lineage, *, read_only: bool = False, ambient: bool = True
+    ) -> SqlUnitOfWork:
+        """A unit of work on this database."""
+        return SqlUnitOfWork(self._unit_of_work, context, lineage, read_only=read_only, ambient=ambient)
+
+    async def died(self, subscriber_id: str, event_id: UUID) -> None:
+        """A delivery to a handler died."""
+        await self._died(self, subscriber_id, event_id)
+
+    async def bury_unsent(self, connection: AsyncConnection, row: RowMapping, error: BaseException) -> UUID:
+        """Store an outbox row that cannot be sent as a dead letter."""
+        return await self.dead_letters.bury_unsent(connection, row, failure_facts(error))
+
+    async def announce_unsent(self, event_id: UUID) -> None:
+        """An outbox row died."""
+        await self._died(self, SENDING_SIDE, event_id)
+
+    def _wake_all(self) -> None:
+        self.relay.wake(range(SLOTS))
+        self._wake_retries()

@@ -1,0 +1,27 @@
+"""Settings of an application; every one has a default, a unit and a bound."""
+
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mediator.consuming.consumer import ConsumerSettings
+from mediator.messaging.limits import Limits
+from mediator.operations.cleaning import RetentionSettings
+from mediator.publishing.relay import RelaySettings
+
+__all__ = ["MediatorSettings"]
+
+
+class MediatorSettings(BaseModel):
+    """All that can be tuned."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    table_prefix: str = "mediator_"
+    schema_name: str | None = None
+    limits: Limits = Limits()
+    relay: RelaySettings = RelaySettings()
+    consumer: ConsumerSettings = ConsumerSettings()
+    retention: RetentionSettings = RetentionSettings()
+    drain_on_stop: timedelta = Field(default=timedelta(seconds=25), ge=timedelta(0), le=timedelta(minutes=10))
+    allow_edited_replay: bool = False

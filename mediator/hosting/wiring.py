@@ -1,0 +1,372 @@
+"""Wiring: what discovery found becomes the registry, and every fault is collected before any is raised."""
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from contracts import ContractError, IntegrationEvent, Upcaster, check_simple, has_topic, topic_of
+from mediator.application import (
+    Command,
+    CommandHandler,
+    DomainEventHandler,
+    IntegrationEventConverter,
+    IntegrationEventHandler,
+    Query,
+    QueryHandler,
+    RetryPolicy,
+    StreamQuery,
+    StreamQueryHandler,
+    Validator,
+)
+from mediator.domain import DomainEvent
+from mediator.errors import Fault
+from mediator.hosting.discovery import classes_below, import_below, is_concrete, type_arguments
+from mediator.hosting.module import Module
+from mediator.messaging.catalog import EventCatalog
+from mediator.messaging.registry import ConverterEntry, HandlerEntry, Registry, SubscriberEntry
+
+__all__ = ["build_registry"]
+
+_KINDS: tuple[type[Any], ...] = (
+    CommandHandler,
+    QueryHandler,
+    StreamQueryHandler,
+    DomainEventHandler,
+    IntegrationEventConverter,
+    IntegrationEventHandler,
+    Validator,
+)
+_SUBSCRIBER_ID = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+_LONGEST_SUBSCRIBER_ID = 100
+
+
+def build_registry(
+    application: str, environment: str, modules: Sequence[Module], contracts: Sequence[str]
+) -> tuple[Registry, list[Fault]]:
+    """The registry of an application, and everything that is wrong with it."""
+    return _Wiring(modules, contracts).registry(application, environment)
+
+
+class _Wiring:
+    """Collects entries and faults, class by class."""
+
+    def __init__(self, modules: Sequence[Module], contracts: Sequence[str]) -> None:
+        self.faults: list[Fault] = []
+        self.handlers: dict[type[Any], list[HandlerEntry]] = {kind: [] for kind in _KINDS}
+        self.converters: list[ConverterEntry] = []
+        self.subscribers: list[SubscriberEntry] = []
+        self.domain_events: list[tuple[str, type[DomainEvent]]] = []
+        self.events: dict[type[IntegrationEvent], None] = {}
+        self.upcasters: dict[int, Upcaster] = {}
+        self.modules = [module.name for module in modules]
+        self._check_modules(modules)
+        for package in contracts:
+            self._take(None, package, f"contracts package {package!r}")
+        for module in modules:
+            self._take(module, module.package, f"module {module.name!r}")
+
+    def registry(self, application: str, environment: str) -> tuple[Registry, list[Fault]]:
+        """Put everything together."""
+        self._check_events(environment)
+        self._check_subscribers()
+        upcasters = tuple(self.upcasters.values())
+        self.faults.extend(_upcaster_faults(upcasters, self.events))
+        usable = [event for event in self.events if _address_of(event, environment) is not None]
+        registry = Registry(
+            application=application,
+            environment=environment,
+            modules=tuple(self.modules),
+            commands=self._one_each(CommandHandler),
+            queries=self._one_each(QueryHandler),
+            streams=self._one_each(StreamQueryHandler),
+            validators=tuple(self.handlers[Validator]),
+            domain_events=tuple(self.domain_events),
+            domain_event_handlers=tuple(self.handlers[DomainEventHandler]),
+            converters=tuple(self.converters),
+            subscribers=tuple(self.subscribers),
+            upcasters=upcasters,
+            catalog=EventCatalog(usable, upcasters, environment),
+        )
+        return registry, self.faults
+
+    def _fault(self, kind: str, where: str | type[Any], what: str, fix: str) -> None:
+        place = where if isinstance(where, str) else f"{where.__module__}.{where.__qualname__}"
+        self.faults.append(Fault(kind, place, what, fix))
+
+    def _check_modules(self, modules: Sequence[Module]) -> None:
+        for number, module in enumerate(modules):
+            for other in modules[:number]:
+                if module.name == other.name:
+                    self._fault("module", f"module {module.name!r}", "the name stands twice", "Rename one of them")
+                inner, outer = f"{module.package}.", f"{other.package}."
+                if inner.startswith(outer) or outer.startswith(inner):
+                    what = f"its package {module.package} overlaps with {other.package} of module {other.name!r}"
+                    self._fault("module", f"module {module.name!r}", what, "Give each module a package of its own")
+
+    def _take(self, module: Module | None, package: str, where: str) -> None:
+        imported = import_below(package, where, self.faults)
+        for one in imported:
+            for value in vars(one).values():
+                if isinstance(value, Upcaster):
+                    self.upcasters[id(value)] = value
+                    self.events.update({value.source: None, value.target: None})
+        for found in classes_below(imported):
+            if issubclass(found, IntegrationEvent) and has_topic(found):
+                self.events[found] = None
+            elif module is not None and issubclass(found, DomainEvent):
+                self.domain_events.append((module.name, found))
+            if module is not None and (kinds := [kind for kind in _KINDS if issubclass(found, kind)]):
+                self._take_handler(module, found, kinds)
+
+    def _take_handler(self, module: Module, found: type[Any], kinds: list[type[Any]]) -> None:
+        if not is_concrete(found):
+            return
+        if len(kinds) > 1:
+            names = " and ".join(kind.__name__ for kind in kinds)
+            self._fault("two kinds", found, f"it is a {names} at once", "Write one class for each")
+            return
+        kind = kinds[0]
+        pairs = type_arguments(found, kind)
+        if len(pairs) > 1:
+            what = f"it implements {len(pairs)} pairs of {kind.__name__}, and only one of them would be used"
+            self._fault("two pairs", found, what, "Write one class for each pair")
+            return
+        arguments = next(iter(pairs), ())
+        if not arguments:
+            what = f"it does not say what it handles: {kind.__name__} has no type arguments"
+            self._fault("signature", found, what, f"Subclass {kind.__name__}[...]")
+            return
+        if not self._check_arguments(found, kind, arguments):
+            return
+        method = {IntegrationEventConverter: "convert", Validator: "validate"}.get(kind, "handle")
+        self._check_method(found, kind, method, arguments[0])
+        if kind is IntegrationEventConverter:
+            self.converters.append(ConverterEntry(module.name, found, *arguments))
+            self.events[arguments[1]] = None
+        elif kind is IntegrationEventHandler:
+            self._take_subscriber(module, found, arguments[0])
+        else:
+            self.handlers[kind].append(HandlerEntry(module.name, found, arguments[0]))
+
+    def _check_arguments(self, found: type[Any], kind: type[Any], arguments: tuple[Any, ...]) -> bool:
+        bases: Mapping[type[Any], tuple[type[Any], ...]] = {
+            CommandHandler: (Command,),
+            QueryHandler: (Query,),
+            StreamQueryHandler: (StreamQuery,),
+            DomainEventHandler: (DomainEvent,),
+            IntegrationEventConverter: (DomainEvent, IntegrationEvent),
+            IntegrationEventHandler: (IntegrationEvent,),
+        }
+        for argument, base in zip(arguments, bases.get(kind, ()), strict=False):
+            alternatives = _alternatives(argument) if kind is IntegrationEventHandler else [argument]
+            for one in alternatives:
+                if not (isinstance(one, type) and issubclass(one, base)):
+                    what = f"{kind.__name__} takes a subclass of {base.__name__}, not {_name(one)}"
+                    self._fault("signature", found, what, f"Name a subclass of {base.__name__}")
+                    return False
+        if kind in (CommandHandler, QueryHandler, StreamQueryHandler):
+            base = {CommandHandler: Command, QueryHandler: Query}.get(kind, StreamQuery)
+            (declared,) = next(iter(type_arguments(arguments[0], base)), (None,)) or (None,)
+            if declared is not None and declared != arguments[1]:
+                what = f"{arguments[0].__name__} promises {_name(declared)}, the handler gives {_name(arguments[1])}"
+                self._fault("signature", found, what, "Use the same result type in both")
+                return False
+        return True
+
+    def _check_method(self, found: type[Any], kind: type[Any], method: str, expected: Any) -> None:
+        function = getattr(found, method)
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        required = [
+            one
+            for one in parameters
+            if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        ]
+        if not parameters or len(required) > 1 or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+            what = f"{method}() takes {len(parameters)} parameters besides self"
+            self._fault("signature", found, what, f"Take exactly one: {_name(expected)}")
+            return
+        try:
+            hint = get_type_hints(function).get(parameters[0].name, expected)
+        except (NameError, TypeError):
+            hint = expected
+        if (hint is not Any and set(_alternatives(hint)) < set(_alternatives(expected))) or not _accepts(
+            hint, expected
+        ):
+            what = f"{method}() is annotated with {_name(hint)}, but the class is a {kind.__name__}[{_name(expected)}, ...]"
+            self._fault("signature", found, what, "Use the same type in both")
+        if getattr(found, "blocking", False) and inspect.iscoroutinefunction(function):
+            self._fault(
+                "signature",
+                found,
+                "blocking = True with an `async def handle`",
+                "Write a plain `def`, or drop blocking",
+            )
+        if kind is StreamQueryHandler and not inspect.isasyncgenfunction(function):
+            self._fault("signature", found, "handle() is no async generator", "Write `async def` with `yield`")
+
+    def _take_subscriber(self, module: Module, found: type[Any], argument: Any) -> None:
+        events = tuple(_alternatives(argument))
+        self.events.update(dict.fromkeys(events))
+        problems = [
+            (found.ordering not in ("key", "none"), "ordering", found.ordering, 'use "key" or "none"'),
+            (
+                not isinstance(found.concurrency, int) or not 1 <= found.concurrency <= 1_000,
+                "concurrency",
+                found.concurrency,
+                "use 1 to 1,000",
+            ),
+            (
+                not isinstance(found.timeout, timedelta) or found.timeout <= timedelta(0),
+                "timeout",
+                found.timeout,
+                "use a timedelta above 0",
+            ),
+            (not isinstance(found.retry, RetryPolicy), "retry", found.retry, "use a RetryPolicy"),
+        ]
+        wrong = [(name, value, fix) for is_wrong, name, value, fix in problems if is_wrong]
+        for name, value, fix in wrong:
+            self._fault("attribute", found, f"{name} = {value!r} cannot work", fix.capitalize())
+        if wrong:
+            return
+        self.subscribers.append(
+            SubscriberEntry(
+                id=found.subscriber_id or f"{module.name}.{_kebab(found.__name__)}",
+                module=module.name,
+                handler_class=found,
+                events=events,
+                aliases=tuple(found.aliases),
+                retry=found.retry,
+                ordering=found.ordering,
+                concurrency=found.concurrency,
+                timeout=found.timeout,
+                broadcast=found.broadcast,
+                blocking=found.blocking,
+            )
+        )
+
+    def _one_each(self, kind: type[Any]) -> dict[type[Any], HandlerEntry]:
+        routes: dict[type[Any], HandlerEntry] = {}
+        for entry in self.handlers[kind]:
+            first = routes.setdefault(entry.message_type, entry)
+            if first is not entry:
+                what = f"{_name(entry.message_type)} is handled by {first.handler_class.__qualname__} already"
+                self._fault("two handlers", entry.handler_class, what, "A command or query has exactly one handler")
+        return routes
+
+    def _check_subscribers(self) -> None:
+        taken: dict[str, SubscriberEntry] = {}
+        for entry in self.subscribers:
+            for name in (entry.id, *entry.aliases):
+                if not _SUBSCRIBER_ID.fullmatch(name) or len(name) > _LONGEST_SUBSCRIBER_ID:
+                    what = f"the subscriber id {name!r} is no lower-case name"
+                    fix = "Use lower-case words joined by dots, dashes or underscores, at most 100 characters"
+                    self._fault("subscriber id", entry.handler_class, what, fix)
+                first = taken.setdefault(name, entry)
+                if first is not entry:
+                    what = f"the subscriber id {name!r} belongs to {first.handler_class.__qualname__} already"
+                    self._fault("subscriber id", entry.handler_class, what, "Set subscriber_id to a name of its own")
+
+    def _check_events(self, environment: str) -> None:
+        addresses: dict[str, type[IntegrationEvent]] = {}
+        names: dict[tuple[str, str], type[IntegrationEvent]] = {}
+        for event in self.events:
+            if not has_topic(event):
+                users = [one.converter_class for one in self.converters if one.integration_event is event]
+                users += [one.handler_class for one in self.subscribers if event in one.events]
+                for user in users or [event]:
+                    what = f"{event.__qualname__} has no topic"
+                    self._fault("topic", user, what, "Decorate the contract with @event_topic(...)")
+                continue
+            try:
+                check_simple(event)
+                topic = topic_of(event)
+                address = topic.address(environment)
+            except ContractError as error:
+                self._fault("contract", event, str(error), "Correct the contract or the environment")
+                continue
+            same_name = names.setdefault((topic.type, topic.version), event)
+            if same_name is not event:
+                what = f"its wire name {topic.type}.{topic.version} belongs to {_place(same_name)} already"
+                self._fault("topic", event, what, "Set name=... or version=... in @event_topic")
+            first = addresses.setdefault(address, event)
+            mine, other = (_definition(one) for one in (event, first))
+            if mine != other:
+                what = f"its topic {address} collides with that of {_place(first)}, which is defined as {other}"
+                self._fault("topic", event, what, "Change topic, domain or version of one of them")
+
+
+def _upcaster_faults(upcasters: Sequence[Upcaster], events: Iterable[type[IntegrationEvent]]) -> Iterable[Fault]:
+    following: dict[type[IntegrationEvent], Upcaster] = {}
+    for upcaster in upcasters:
+        where = f"upcaster {upcaster.source.__qualname__} -> {upcaster.target.__qualname__}"
+        first = following.setdefault(upcaster.source, upcaster)
+        if first is not upcaster:
+            what = f"{upcaster.source.__qualname__} is upcast to {first.target.__qualname__} as well"
+            yield Fault("upcaster", where, what, "Keep one way from each version to the next")
+    for source in following:
+        seen, at = [source], source
+        while at in following:
+            at = following[at].target
+            if at in seen:
+                ring = " -> ".join(one.__qualname__ for one in [*seen, at])
+                yield Fault(
+                    "upcaster", f"upcaster of {source.__qualname__}", f"a ring: {ring}", "Lead to newer versions only"
+                )
+                break
+            seen.append(at)
+        else:
+            newest = max(_versions_of(at, events), key=_version_number)
+            if newest is not at:
+                what = f"the chain ends at {at.__qualname__}, but there is {newest.__qualname__}"
+                fix = f"Write an upcaster from {at.__qualname__} to {newest.__qualname__} or to a version between them"
+                yield Fault("upcaster", f"upcaster of {source.__qualname__}", what, fix)
+
+
+def _versions_of(
+    event: type[IntegrationEvent], events: Iterable[type[IntegrationEvent]]
+) -> list[type[IntegrationEvent]]:
+    wire_name = topic_of(event).type
+    return [event, *(one for one in events if has_topic(one) and topic_of(one).type == wire_name)]
+
+
+def _version_number(event: type[IntegrationEvent]) -> int:
+    return int(topic_of(event).version.removeprefix("v") or 0)
+
+
+def _address_of(event: type[IntegrationEvent], environment: str) -> str | None:
+    try:
+        return topic_of(event).address(environment)
+    except ContractError:
+        return None
+
+
+def _definition(event: type[IntegrationEvent]) -> tuple[str, bool, str, str]:
+    topic = topic_of(event)
+    return topic.domain, topic.internal, topic.topic, topic.version
+
+
+def _place(found: type[Any]) -> str:
+    return f"{found.__module__}.{found.__qualname__}"
+
+
+def _name(found: Any) -> str:
+    return found.__name__ if isinstance(found, type) else str(found)
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    return list(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else [annotation]
+
+
+def _accepts(hint: Any, expected: Any) -> bool:
+    """Whether a parameter annotated with `hint` may be given what the class says it handles."""
+    allowed = [one for one in _alternatives(hint) if isinstance(one, type)]
+    return not allowed or all(
+        not isinstance(one, type) or issubclass(one, tuple(allowed)) for one in _alternatives(expected)
+    )
+
+
+def _kebab(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()

@@ -1,0 +1,108 @@
+"""The catalog: wire name and version ↔ event class, with the upcasters that lead from old versions to new ones.
+
+A class is found by exact match of what the application itself has registered; nothing is ever imported or looked up by
+a name that came over the wire.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from contracts import IntegrationEvent, Topic, Upcaster, topic_of
+from mediator.errors import UnreadableMessageError
+from mediator.messaging.envelope import Envelope
+from mediator.messaging.limits import Limits, read_json
+
+__all__ = ["EventCatalog", "EventType", "Received"]
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """An event class and its names on the wire."""
+
+    event_class: type[IntegrationEvent]
+    topic: Topic
+    address: str
+
+
+class EventCatalog:
+    """Every event class that this application publishes or handles."""
+
+    def __init__(
+        self, events: Iterable[type[IntegrationEvent]], upcasters: Iterable[Upcaster], environment: str
+    ) -> None:
+        self.environment = environment
+        self._by_class: dict[type[IntegrationEvent], EventType] = {}
+        self._by_name: dict[tuple[str, str], EventType] = {}
+        for event_class in events:
+            topic = topic_of(event_class)
+            entry = EventType(event_class, topic, topic.address(environment))
+            self._by_class[event_class] = self._by_name[topic.type, topic.version] = entry
+        self._next: Mapping[type[IntegrationEvent], Upcaster] = {upcaster.source: upcaster for upcaster in upcasters}
+
+    def __iter__(self) -> Iterator[EventType]:
+        return iter(self._by_class.values())
+
+    def type_of(self, event_class: type[IntegrationEvent]) -> EventType | None:
+        """The entry of a class, or None when nobody registered it."""
+        return self._by_class.get(event_class)
+
+    def named(self, envelope: Envelope) -> EventType:
+        """The entry of what an envelope says it holds."""
+        try:
+            return self._by_name[envelope.type, envelope.version]
+        except KeyError:
+            name = f"{envelope.type}.{envelope.version}" if envelope.version else envelope.type
+            raise UnreadableMessageError("unknown type", "ce-type", f"no contract is known for {name!r}") from None
+
+    def path(self, source: type[IntegrationEvent], target: type[IntegrationEvent]) -> list[Upcaster] | None:
+        """The upcasters that lead from one class to another: none if they are the same, None if there is no way."""
+        path: list[Upcaster] = []
+        while source is not target:
+            upcaster = self._next.get(source)
+            if upcaster is None or upcaster in path:
+                return None
+            path.append(upcaster)
+            source = upcaster.target
+        return path
+
+
+class Received:
+    """An envelope that was read: strictly once as JSON, and once for each class that handlers want it as."""
+
+    def __init__(self, envelope: Envelope, catalog: EventCatalog, limits: Limits) -> None:
+        limits.check_headers(envelope.headers)
+        self.envelope = envelope
+        self.entry = catalog.named(envelope)
+        self.payload_hash = envelope.payload_hash
+        self._catalog = catalog
+        self._data = read_json(envelope.body, limits)
+        self._events: dict[type[IntegrationEvent], IntegrationEvent] = {}
+        self.as_class(self.entry.event_class)
+
+    def readable_as(self, wanted: type[IntegrationEvent]) -> bool:
+        """Whether the event is of class `wanted`, or upcasters lead there."""
+        return self._catalog.path(self.entry.event_class, wanted) is not None
+
+    def as_class(self, wanted: type[IntegrationEvent]) -> IntegrationEvent:
+        """The event as `wanted`; raises UnreadableMessageError with the paths of the values that do not fit."""
+        if wanted not in self._events:
+            data: dict[str, Any] = self._data
+            body = self.envelope.body
+            for upcaster in self._catalog.path(self.entry.event_class, wanted) or ():
+                data = upcaster.function(dict(data))
+                body = json.dumps(data, allow_nan=False).encode()
+            try:
+                event = wanted.model_validate_json(body)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_input=False)[0]
+                where = ".".join(str(part) for part in first["loc"]) or "body"
+                more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+                raise UnreadableMessageError("schema", where, f"{first['msg']}{more}") from error
+            if event.event_id != self.envelope.event_id:
+                raise UnreadableMessageError("identity", "event_id", "differs from the id in the headers")
+            self._events[wanted] = event
+        return self._events[wanted]

@@ -1,0 +1,101 @@
+"""The wire form: CloudEvents 1.0 in binary mode, attributes as headers and the event as the body.
+
+    ce-specversion: 1.0                          ce-id: 0199…                ce-source: /shop/ordering
+    ce-type: ordering.order-placed.v1            ce-time: 2026-01-31T…Z      ce-partitionkey: …
+    ce-correlationid: …                          ce-causationid: …           content-type: application/json
+
+Extension names are lower-case letters and digits, as the specification asks. Values are percent-encoded as its HTTP
+binding asks, so that every header is printable ASCII on every broker. The publisher's own headers travel beside them.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from urllib.parse import quote, unquote
+from uuid import UUID
+
+from mediator.errors import UnreadableMessageError
+from mediator.messaging.envelope import Envelope
+
+__all__ = ["from_headers", "to_headers"]
+
+# Printable ASCII but space, double quote and percent may stand for themselves (HTTP binding, 3.1.3.2).
+_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+_EXTENSIONS = {
+    "ce-partitionkey": "key",
+    "ce-correlationid": "correlation_id",
+    "ce-causationid": "causation_id",
+    "ce-traceparent": "traceparent",
+}
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TYPE = re.compile(r"(?P<type>[a-z0-9]+(?:[._-][a-z0-9]+)*?)(?:\.(?P<version>v[1-9][0-9]{0,5}))?")
+_LONGEST_TYPE = 160
+
+
+def to_headers(envelope: Envelope) -> dict[str, str]:
+    """All that the receiver has to know, as headers; `from_headers` is the way back."""
+    headers = {name: quote(value, safe=_SAFE) for name, value in envelope.headers.items()}
+    headers |= {
+        "content-type": "application/json",
+        "ce-specversion": "1.0",
+        "ce-id": str(envelope.event_id),
+        "ce-source": quote(envelope.source, safe=_SAFE),
+        "ce-type": f"{envelope.type}.{envelope.version}" if envelope.version else envelope.type,
+        "ce-time": envelope.occurred_on.astimezone(UTC).isoformat(),
+    }
+    for header, field in _EXTENSIONS.items():
+        value: str | None = getattr(envelope, field)
+        if value is not None:
+            headers[header] = quote(value, safe=_SAFE)
+    return headers
+
+
+def from_headers(topic: str, headers: Mapping[str, str], body: bytes) -> Envelope:
+    """Read an envelope; raises UnreadableMessageError naming the header that is missing or wrong."""
+    if (specversion := _required(headers, "ce-specversion")) != "1.0":
+        raise UnreadableMessageError("specversion", "ce-specversion", f"{specversion[:20]!r} instead of '1.0'")
+    identity = _required(headers, "ce-id")
+    if not _UUID.fullmatch(identity):
+        raise UnreadableMessageError("identity", "ce-id", f"{identity[:80]!r} is no lower-case UUID with dashes")
+    name = _required(headers, "ce-type")
+    found = _TYPE.fullmatch(name) if len(name) <= _LONGEST_TYPE else None
+    if found is None:
+        raise UnreadableMessageError("type", "ce-type", f"{name[:80]!r} is no event type")
+    extensions = {
+        field: unquote(headers[name], errors="strict") for name, field in _EXTENSIONS.items() if name in headers
+    }
+    return Envelope(
+        event_id=UUID(identity),
+        topic=topic,
+        type=found["type"],
+        version=found["version"] or "",
+        body=body,
+        occurred_on=_moment(_required(headers, "ce-time")),
+        source=unquote(_required(headers, "ce-source")),
+        headers={
+            name: unquote(value)
+            for name, value in headers.items()
+            if not name.startswith("ce-") and name != "content-type"
+        },
+        key=extensions.get("key"),
+        correlation_id=extensions.get("correlation_id"),
+        causation_id=extensions.get("causation_id"),
+        traceparent=extensions.get("traceparent"),
+    )
+
+
+def _required(headers: Mapping[str, str], name: str) -> str:
+    try:
+        return headers[name]
+    except KeyError:
+        raise UnreadableMessageError("header missing", name, "CloudEvents requires it") from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError("no zone")
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise UnreadableMessageError("time", "ce-time", f"{text[:40]!r}: {error}") from error

@@ -1,0 +1,66 @@
+"""The envelope: an integration event on its way, as bytes with an address, an identity and a lineage.
+
+The body is made once, when the event is published, and stays the same bytes through outbox, transport and inbox; only
+the handler's side reads it. So a repeated publication is the same message to the letter, and the inbox can tell a
+duplicate from another content under the same id.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+__all__ = ["Envelope"]
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """An integration event on its way."""
+
+    event_id: UUID
+    topic: str
+    """Full address, environment included."""
+    type: str
+    """Wire name, for example `ordering.order-placed`."""
+    version: str
+    """`v1`, or empty."""
+    body: bytes
+    """JSON, UTF-8."""
+    occurred_on: datetime
+    source: str
+    """`/application/module` of the publisher."""
+    key: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    traceparent: str | None = None
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    """The publisher's own headers."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Envelope":
+        """The envelope that a row of the outbox or of the history holds."""
+        return cls(
+            event_id=row["event_id"],
+            topic=row["topic"],
+            type=row["type"],
+            version=row["version"],
+            body=bytes(row["body"]),
+            occurred_on=row["occurred_on"],
+            source=row["source"],
+            key=row["partition_key"],
+            correlation_id=row["correlation_id"],
+            causation_id=row["causation_id"],
+            traceparent=row["traceparent"],
+            headers=json.loads(row["headers"]),
+        )
+
+    @property
+    def payload_hash(self) -> bytes:
+        """16 bytes that differ when type, version or body differ."""
+        return blake2b(b"\0".join((self.type.encode(), self.version.encode(), self.body)), digest_size=16).digest()

@@ -1,0 +1,71 @@
+"""The registry: all that was found in the modules, in one immutable place.
+
+Whatever describes the system (the wiring report, commands, diagrams, documents) reads this and nothing else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from contracts import IntegrationEvent, Upcaster
+from mediator.application import RetryPolicy
+from mediator.domain import DomainEvent
+from mediator.messaging.catalog import EventCatalog
+
+__all__ = ["ConverterEntry", "HandlerEntry", "Registry", "SubscriberEntry"]
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerEntry:
+    """A handler (or validator) class, what it takes, and the module it belongs to."""
+
+    module: str
+    handler_class: type[Any]
+    message_type: type[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ConverterEntry:
+    """A converter class and the pair that it connects."""
+
+    module: str
+    converter_class: type[Any]
+    domain_event: type[DomainEvent]
+    integration_event: type[IntegrationEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberEntry:
+    """A handler of integration events, as the inbox knows it."""
+
+    id: str
+    module: str
+    handler_class: type[Any]
+    events: tuple[type[IntegrationEvent], ...]
+    aliases: tuple[str, ...]
+    retry: RetryPolicy
+    ordering: Literal["key", "none"]
+    concurrency: int
+    timeout: timedelta
+    broadcast: bool
+    blocking: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """What the application consists of."""
+
+    application: str
+    environment: str
+    modules: tuple[str, ...]
+    commands: Mapping[type[Any], HandlerEntry]
+    queries: Mapping[type[Any], HandlerEntry]
+    streams: Mapping[type[Any], HandlerEntry]
+    validators: tuple[HandlerEntry, ...]
+    domain_events: tuple[tuple[str, type[DomainEvent]], ...]
+    domain_event_handlers: tuple[HandlerEntry, ...]
+    converters: tuple[ConverterEntry, ...]
+    subscribers: tuple[SubscriberEntry, ...]
+    upcasters: tuple[Upcaster, ...]
+    catalog: EventCatalog

@@ -1,0 +1,125 @@
+"""The transport protocol: how envelopes travel. Every promise here is a test of the conformance suite.
+
+The core owns concurrency, order within a process, retries and dead letters; a transport moves envelopes and knows
+nothing of handlers. `None` as the outcome of a publication means confirmed and routed; anything else means unknown,
+and the envelope is published again with the same id.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Protocol
+
+from mediator.messaging.envelope import Envelope
+
+__all__ = ["Capabilities", "Delivery", "Health", "Settlement", "Subscription", "Transport"]
+
+
+class Settlement(Enum):
+    """What becomes of a delivery."""
+
+    ACK = "ack"
+    """Taken care of: never deliver it again."""
+    GIVE_BACK = "give back"
+    """Not handled (shutdown, database outage): deliver it again, to anybody of the group."""
+    REJECT = "reject"
+    """Cannot be taken care of here: put it aside where the broker has a place for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a transport can do by itself."""
+
+    durable: bool
+    """Keeps a confirmed envelope through a crash of the broker or, in process, confirms only what is handled."""
+    ordered: bool
+    """Keeps the order of a partition key."""
+    wildcards: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the transport can be reached, and how long a round trip took."""
+
+    ok: bool
+    round_trip: timedelta
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Delivery:
+    """One arrival of an envelope, not read yet. Compared by identity: a redelivery is another one."""
+
+    topic: str
+    headers: Mapping[str, str]
+    body: bytes
+    event_id: str | None = None
+    key: str | None = None
+    attempt: int = 1
+    """Which arrival this is as far as the broker knows; more than 1 means redelivered."""
+    lane: int = 0
+    epoch: int = 0
+    """Changes when the connection is lost: settling with an old one is ignored."""
+
+
+class Subscription(Protocol):
+    """A group's share of its topics."""
+
+    async def fetch(self, at_most: int, timeout: timedelta) -> Sequence[Delivery]:
+        """What is waiting, at most so many; waits up to `timeout` for the first. Never waits to fill up."""
+        ...
+
+    async def settle(self, outcomes: Sequence[tuple[Delivery, Settlement]]) -> None:
+        """Say what became of deliveries, in any order; those of an old epoch are ignored."""
+        ...
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep deliveries that take long from being delivered to somebody else."""
+        ...
+
+    async def close(self) -> None:
+        """Stop receiving; what is not settled is delivered again."""
+        ...
+
+
+class Transport(Protocol):
+    """A way for envelopes to travel."""
+
+    @property
+    def name(self) -> str:
+        """The scheme of its URL."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do by itself."""
+        ...
+
+    async def open(self) -> None:
+        """Connect; raises ConfigurationError when the address cannot work."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect; publications that are under way end with an error as their outcome."""
+        ...
+
+    async def provision(self, topics: Sequence[str], groups: Sequence[str]) -> None:
+        """Make what the broker needs for these; doing it again changes nothing."""
+        ...
+
+    async def health(self) -> Health:
+        """Ask the broker for a sign of life."""
+        ...
+
+    def publish(self, batch: Sequence[Envelope]) -> AsyncIterator[tuple[Envelope, Exception | None]]:
+        """Publish, and give each envelope's outcome as it becomes known: None (confirmed and routed) or the error.
+
+        Gives exactly one outcome for each, in any order, within its own deadline; never raises for one of them; never
+        repeats one in secret.
+        """
+        ...
+
+    async def subscribe(self, group: str, topics: Sequence[str], prefetch: int) -> Subscription:
+        """Join `group`: every group gets a copy of each envelope, its members share them. At most `prefetch` at once."""
+        ...

@@ -1,0 +1,67 @@
+"""Cleaning: every few minutes, what has expired is removed in small batches. Dead letters stay until a person acts."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+
+from mediator.messaging.supervision import keep_running
+from mediator.storage.database import Database
+from mediator.storage.retention import purge_discarded, purge_inbox, purge_sent
+
+__all__ = ["Cleaner", "RetentionSettings"]
+
+log = structlog.get_logger(__name__)
+
+
+class RetentionSettings(BaseModel):
+    """How long what is finished is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sent: timedelta = Field(
+        default=timedelta(days=1), ge=timedelta(0), description="history of sent events; 0 keeps none"
+    )
+    inbox: timedelta = Field(default=timedelta(days=30), ge=timedelta(minutes=1), description="reach of deduplication")
+    discarded: timedelta = Field(default=timedelta(days=30), ge=timedelta(0))
+    every: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0))
+    batch: int = Field(default=1_000, ge=1, le=100_000, description="rows removed in one transaction")
+
+
+class Cleaner:
+    """Cleans one database."""
+
+    def __init__(self, database: Database, settings: RetentionSettings) -> None:
+        self._database, self._settings = database, settings
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to clean in the background."""
+        self._task = asyncio.create_task(keep_running("cleaner", self._run), name="cleaner")
+
+    async def stop(self) -> None:
+        """End at once: what is not cleaned now is cleaned after the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def clean(self) -> int:
+        """Remove everything that has expired by now; gives the number of rows."""
+        settings, removed = self._settings, 0
+        for purge, age in (
+            (purge_sent, settings.sent),
+            (purge_inbox, settings.inbox),
+            (purge_discarded, settings.discarded),
+        ):
+            while rows := await purge(self._database, age, settings.batch):
+                removed += rows
+                # Others get their turn between two batches.
+                await asyncio.sleep(0)
+        return removed
+
+    async def _run(self) -> None:
+        while True:
+            if removed := await self.clean():
+                log.info("storage.cleaned", rows=removed)
+            await asyncio.sleep(self._settings.every.total_seconds())

@@ -1,0 +1,48 @@
+"""The wiring report: what was found, who handles what, and what never leaves its module."""
+
+from collections.abc import Iterator
+
+from mediator.messaging.registry import Registry
+
+__all__ = ["describe"]
+
+
+def describe(registry: Registry) -> str:
+    """The report as text."""
+    return "\n".join(_lines(registry))
+
+
+def _lines(registry: Registry) -> Iterator[str]:
+    yield f"{registry.application} ({registry.environment})"
+    for module in registry.modules:
+        yield f"module {module}"
+        for kind, routes in (("command", registry.commands), ("query", registry.queries), ("stream", registry.streams)):
+            for message_type, entry in routes.items():
+                if entry.module == module:
+                    yield f"  {kind} {message_type.__name__} -> {entry.handler_class.__name__}"
+        for owner, event in registry.domain_events:
+            if owner == module:
+                yield from _domain_event(registry, event)
+        for subscriber in registry.subscribers:
+            if subscriber.module == module:
+                addresses = ", ".join(_address(registry, event) for event in subscriber.events)
+                yield f"  handler {subscriber.id} <- {addresses}"
+
+
+def _domain_event(registry: Registry, event: type) -> Iterator[str]:
+    handlers = [
+        entry.handler_class.__name__
+        for entry in registry.domain_event_handlers
+        if issubclass(event, entry.message_type)
+    ]
+    converters = [entry for entry in registry.converters if issubclass(event, entry.domain_event)]
+    yield f"  domain event {event.__name__} -> {', '.join(handlers) or 'no handler'}"
+    for entry in converters:
+        yield f"    {entry.converter_class.__name__} -> {_address(registry, entry.integration_event)}"
+    if not converters:
+        yield "    stays in the module: no converter"
+
+
+def _address(registry: Registry, event: type) -> str:
+    entry = registry.catalog.type_of(event)
+    return f"{event.__name__} ({entry.address if entry else 'no topic'})"

@@ -1,0 +1,1 @@
+"""From the aggregate to the transport: mediator, unit of work, outbox, relay."""

@@ -1,0 +1,92 @@
+"""Domain events and their way: to handlers first, then to converters, all in the unit of work that recorded them.
+
+An event goes to the handlers and converters of its own type and of its bases, one after the other, in the order of
+modules and definitions. What it leads to is looked up once per type.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from mediator.application.converters import publishables
+from mediator.application.invocation import Invoke, compile_invocation
+from mediator.domain import AggregateRoot, DomainEvent
+from mediator.messaging.handling import Build
+from mediator.messaging.registry import Registry
+from mediator.publishing.outbox import Origin
+
+if TYPE_CHECKING:
+    from mediator.publishing.unit_of_work import SqlUnitOfWork
+
+__all__ = ["DomainEventDispatcher", "RaisedEvent"]
+
+
+@dataclass(frozen=True, slots=True)
+class RaisedEvent:
+    """A domain event on its way, and the one whose handlers recorded it."""
+
+    event: DomainEvent
+    aggregate: AggregateRoot
+    event_id: UUID
+    parent: "RaisedEvent | None"
+
+    @property
+    def depth(self) -> int:
+        """How many events led here, this one included."""
+        return 1 if self.parent is None else self.parent.depth + 1
+
+    def chain(self) -> list[str]:
+        """The names of the events that led here, first to last."""
+        return [*(self.parent.chain() if self.parent else []), type(self.event).__name__]
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    handlers: Sequence[tuple[Build, Invoke]]
+    converters: Sequence[tuple[str, Build]]
+
+
+class DomainEventDispatcher:
+    """Calls what is registered for a domain event."""
+
+    def __init__(self, registry: Registry, plans: Callable[[type], Build]) -> None:
+        self._registry = registry
+        self._plans = plans
+        self._routes: dict[type[DomainEvent], _Route] = {}
+
+    async def dispatch(self, raised: RaisedEvent, uow: "SqlUnitOfWork") -> None:
+        """Run the event's handlers, then collect what its converters make of it."""
+        route = self._route(type(raised.event))
+        for build, invoke in route.handlers:
+            await invoke(build(uow), raised.event, uow)
+        for name, build in route.converters:
+            converted = build(uow).convert(raised.event)
+            if inspect.isawaitable(converted):
+                converted = await converted
+            for publishable in publishables(converted, name):
+                uow.publish_from(_origin(name, raised), publishable)
+
+    def _route(self, event_type: type[DomainEvent]) -> _Route:
+        route = self._routes.get(event_type)
+        if route is None:
+            handlers = [
+                entry for entry in self._registry.domain_event_handlers if issubclass(event_type, entry.message_type)
+            ]
+            converters = [entry for entry in self._registry.converters if issubclass(event_type, entry.domain_event)]
+            route = self._routes[event_type] = _Route(
+                [(self._plans(entry.handler_class), compile_invocation(entry.handler_class)) for entry in handlers],
+                [(entry.converter_class.__qualname__, self._plans(entry.converter_class)) for entry in converters],
+            )
+        return route
+
+
+def _origin(converter: str, raised: RaisedEvent) -> Origin:
+    identity = getattr(raised.aggregate, "id", None)
+    return Origin(
+        converter=converter[:200],
+        domain_event_type=type(raised.event).__name__[:200],
+        aggregate_type=type(raised.aggregate).__name__[:200],
+        aggregate_id=None if identity is None else str(identity)[:200],
+    )

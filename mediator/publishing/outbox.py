@@ -1,0 +1,144 @@
+"""The outbox, as the unit of work fills it: integration events become rows, checked and serialised when published.
+
+What a receiver would refuse is refused here, at the line that published it: a row that nobody can read must never be
+committed. The rows are inserted by one statement, last before the commit, after every aggregate was flushed: a key's
+writers hold the aggregate's lock before they draw a position, so positions keep the order of commits.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import PydanticSerializationError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contracts import ContractError, IntegrationEvent, Topic, partition_key_of, topic_of
+from mediator.application import Outgoing, Publishable
+from mediator.errors import EventRefusedError, UnreadableMessageError
+from mediator.messaging.limits import Limits, read_json
+from mediator.messaging.lineage import Lineage
+from mediator.storage.columns import milliseconds
+from mediator.storage.outbox import insert_statement, slot_of
+from mediator.storage.tables import Tables
+
+__all__ = ["Origin", "OutboxWriter"]
+
+_LONGEST_ADDRESS = 249
+_LONGEST_KEY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What inside the module an integration event comes from."""
+
+    converter: str | None = None
+    domain_event_type: str | None = None
+    aggregate_type: str | None = None
+    aggregate_id: str | None = None
+
+
+class OutboxWriter:
+    """Makes outbox rows and inserts them."""
+
+    def __init__(self, application: str, environment: str, limits: Limits, tables: Tables) -> None:
+        self._application = application
+        self._environment = environment
+        self._limits = limits
+        self._insert = insert_statement(tables)
+        self._addresses: dict[type[IntegrationEvent], tuple[Topic, str]] = {}
+
+    async def write(self, connection: AsyncConnection, rows: list[dict[str, Any]]) -> None:
+        """Insert `rows` in their order, in the transaction of `connection`."""
+        await connection.execute(self._insert, rows)
+
+    def row(self, publishable: Publishable, module: str, lineage: Lineage, origin: Origin) -> dict[str, Any]:
+        """The outbox row of an event; raises EventRefusedError for what no receiver could read."""
+        outgoing = publishable if isinstance(publishable, Outgoing) else Outgoing(publishable)
+        event = outgoing.event
+        if not isinstance(event, IntegrationEvent):
+            raise EventRefusedError(
+                type(event).__name__, "it is no IntegrationEvent", "Publish contracts; domain events have converters"
+            )
+        name = type(event).__qualname__
+        if event.correlation_id is None:
+            event = event.model_copy(update={"correlation_id": lineage.correlation_id})
+        topic, address = self._address(type(event), outgoing.topic)
+        key = outgoing.key if outgoing.key is not None else self._key(event)
+        if key is not None and not 0 < len(key) <= _LONGEST_KEY:
+            raise EventRefusedError(name, f"its partition key has {len(key)} characters", f"Use 1 to {_LONGEST_KEY}")
+        return {
+            "slot": slot_of(key, event.event_id, scheduled=outgoing.delay is not None),
+            "event_id": event.event_id,
+            "topic": address,
+            "type": topic.type,
+            "version": topic.version,
+            "partition_key": key,
+            "body": self._body(event),
+            "headers": self._headers(outgoing, name),
+            "source": f"/{self._application}/{module}",
+            "occurred_on": event.occurred_on,
+            "delay": None if outgoing.delay is None else milliseconds(outgoing.delay),
+            "attempts": 0,
+            "correlation_id": event.correlation_id,
+            "causation_id": str(lineage.message_id),
+            "traceparent": lineage.traceparent,
+            "module": module,
+            "cause": lineage.cause,
+            "converter": origin.converter,
+            "domain_event_type": origin.domain_event_type,
+            "aggregate_type": origin.aggregate_type,
+            "aggregate_id": origin.aggregate_id,
+        }
+
+    def _address(self, event_class: type[IntegrationEvent], chosen: str | None) -> tuple[Topic, str]:
+        if event_class not in self._addresses:
+            try:
+                topic = topic_of(event_class)
+                self._addresses[event_class] = topic, topic.address(self._environment)
+            except ContractError as error:
+                raise EventRefusedError(
+                    event_class.__qualname__, str(error), "Decorate it with @event_topic"
+                ) from error
+        topic, address = self._addresses[event_class]
+        if chosen is None:
+            return topic, address
+        if not 0 < len(chosen) <= _LONGEST_ADDRESS or not chosen.isascii() or not chosen.isprintable() or " " in chosen:
+            raise EventRefusedError(
+                event_class.__qualname__, f"topic {chosen!r}", f"Use 1 to {_LONGEST_ADDRESS} printable ASCII characters"
+            )
+        return topic, chosen
+
+    def _key(self, event: IntegrationEvent) -> str | None:
+        try:
+            # An empty string is a key like any other for the contract, but no broker tells it from "no key".
+            return partition_key_of(event) or None
+        except ContractError as error:
+            raise EventRefusedError(type(event).__qualname__, str(error), "Correct the key field's value") from error
+
+    def _body(self, event: IntegrationEvent) -> bytes:
+        name = type(event).__qualname__
+        try:
+            body: bytes = type(event).__pydantic_serializer__.to_json(event)
+            read_json(body, self._limits)
+        except PydanticSerializationError as error:
+            raise EventRefusedError(name, str(error), "Use values that JSON can hold") from error
+        except UnreadableMessageError as error:
+            raise EventRefusedError(
+                name,
+                f"receivers refuse it ({error.reason}) at {error.where}: {error.what}",
+                "Publish less, or a reference",
+            ) from error
+        return body
+
+    def _headers(self, outgoing: Outgoing[Any], name: str) -> str:
+        headers = dict(outgoing.headers)
+        try:
+            self._limits.check_headers(headers)
+        except UnreadableMessageError as error:
+            raise EventRefusedError(name, f"{error.where}: {error.what}", "Correct the headers") from error
+        for header in headers:
+            if header != header.lower() or header.startswith("ce-") or header == "content-type":
+                raise EventRefusedError(
+                    name, f"header {header!r} is reserved or not lower case", "Use a lower-case name of your own"
+                )
+        return json.dumps(headers)

@@ -1,0 +1,287 @@
+"""The relay: carries the outbox to the transport, each slot by one relay at a time.
+
+    per owned slot, in short transactions:
+      fetch    due rows in order, but those in flight and those whose key is in flight or waits for a retry
+      publish  the batch; outcomes arrive as they become known; several batches may be in flight, bounded
+      delete   exactly the confirmed rows, in groups
+      refuse   count an attempt and wait; transport down: pause and count nothing
+
+There is no cursor: what is still in the outbox is not yet sent. So a transaction that commits late is not skipped, and
+a relay that was paused and lost its slots can do no harm when it wakes: it deletes only what it knows to be confirmed.
+
+After a start the batches grow from one row to the full size, and until they have, an attempt is recorded before rows
+are handed out: a row that kills the process is found alone and ends as dead.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediator.application import RetryPolicy
+from mediator.clock import Runtime
+from mediator.errors import PublishRefusedError, TransportUnavailableError
+from mediator.messaging.envelope import Envelope
+from mediator.messaging.supervision import keep_running
+from mediator.messaging.transport import Transport
+from mediator.observability import Counters
+from mediator.storage.database import Database
+from mediator.storage.outbox import SLOTS, OutboxTable
+from mediator.storage.slots import SlotLocks
+
+__all__ = ["Relay", "RelaySettings", "Undertaker"]
+
+log = structlog.get_logger(__name__)
+
+
+class RelaySettings(BaseModel):
+    """How the relay works."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    batch: int = Field(default=500, ge=1, le=10_000, description="rows handed to the transport at once")
+    in_flight: int = Field(default=1_000, ge=1, le=20_000, description="rows handed over and not yet confirmed")
+    poll: timedelta = Field(default=timedelta(seconds=1), gt=timedelta(0), le=timedelta(minutes=1))
+    retry: RetryPolicy = RetryPolicy.exponential()
+    ramp_patience: timedelta = Field(default=timedelta(seconds=2), ge=timedelta(0), le=timedelta(minutes=1))
+    keep_history: bool = True
+
+
+class Undertaker(Protocol):
+    """Where outbox rows go that cannot be sent."""
+
+    async def bury_unsent(self, connection: AsyncConnection, row: RowMapping, error: BaseException) -> UUID:
+        """Store a row as a dead letter of the sending side, in the transaction that removes it; gives its id there."""
+        ...
+
+    async def announce_unsent(self, event_id: UUID) -> None:
+        """Tell the application, after the commit."""
+        ...
+
+
+class Relay:
+    """Relays the outbox of one database."""
+
+    def __init__(
+        self,
+        database: Database,
+        transport: Transport,
+        settings: RelaySettings,
+        runtime: Runtime,
+        counters: Counters,
+        undertaker: Undertaker,
+    ) -> None:
+        self._database, self._outbox, self._slots = database, OutboxTable(database), SlotLocks(database)
+        self._transport, self._settings, self._runtime = transport, settings, runtime
+        self._counters, self._undertaker = counters, undertaker
+        self._dirty: set[int] = set(range(SLOTS))
+        self._wakened = asyncio.Event()
+        self._in_flight: dict[int, RowMapping] = {}
+        self._confirmed: deque[int] = deque()
+        self._confirmations = asyncio.Event()
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._size = 1
+        self._recorded: set[int] = set()
+        self._pause = 0.0
+        self._stopped = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def wake(self, slots: Collection[int]) -> None:
+        """Something was committed to these slots."""
+        self._dirty.update(slot for slot in slots if slot >= 0)
+        self._wakened.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return not self._in_flight
+
+    def start(self) -> None:
+        """Begin to relay in the background."""
+        self._tasks = [
+            asyncio.create_task(keep_running("relay", self._run), name="relay"),
+            asyncio.create_task(keep_running("relay.complete", self._complete), name="relay.complete"),
+        ]
+
+    async def stop(self) -> None:
+        """Fetch no more; what is in flight is left to the transport's closing, and then given back."""
+        self._stopped.set()
+        self._wakened.set()
+        await asyncio.wait(self._tasks[:1])
+
+    async def close(self) -> None:
+        """End: remove what was confirmed, take back attempts that the shutdown interrupted, give the slots up."""
+        for task in self._publishing:
+            task.cancel()
+        if self._publishing:
+            await asyncio.wait(self._publishing)
+        self._confirmations.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._recorded:
+            await self._outbox.record_attempts(list(self._recorded), change=-1)
+        self._slots.release()
+
+    async def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._wakened.clear()
+            owned = self._slots.acquire()
+            if not owned or not await self._round(owned):
+                if not await _happens(self._wakened, self._settings.poll.total_seconds()):
+                    # Polling is the net below the wake-ups: everything is looked at again.
+                    self._dirty.update(range(SLOTS))
+
+    async def _round(self, owned: Collection[int]) -> bool:
+        """One look at every slot that may have something; False when there was nothing to do."""
+        if self._pause:
+            # Commits do not cut this short: every one of them would try the broker that is down.
+            await _happens(self._stopped, self._pause)
+        if await self._outbox.release_scheduled():
+            self._dirty.update(range(SLOTS))
+        self._runtime.reached("relay.after_lock")
+        found = False
+        for slot in sorted(self._dirty & set(owned)):
+            room = min(self._size, self._settings.in_flight - len(self._in_flight))
+            if room <= 0 or self._stopped.is_set():
+                break
+            rows = await self._outbox.fetch(
+                slot, room, without_positions=self._in_flight.keys(), without_keys=self._keys_in_flight()
+            )
+            self._runtime.reached("relay.after_fetch")
+            if len(rows) < room:
+                self._dirty.discard(slot)
+            if rows:
+                found = True
+                await self._hand_over(rows)
+        if not found and not self._dirty:
+            # The backlog that was found at the start is gone: nothing in it kills the process.
+            self._size = self._settings.batch
+        return found
+
+    def _keys_in_flight(self) -> set[str]:
+        return {row["partition_key"] for row in self._in_flight.values() if row["partition_key"] is not None}
+
+    async def _hand_over(self, rows: Sequence[RowMapping]) -> None:
+        ramping = self._size < self._settings.batch
+        if ramping:
+            rows = await self._without_killers(rows)
+            if not rows:
+                return
+            await self._outbox.record_attempts([row["position"] for row in rows])
+            self._recorded.update(row["position"] for row in rows)
+        self._in_flight.update((row["position"], row) for row in rows)
+        task = asyncio.create_task(self._publish(rows), name="relay.publish")
+        self._publishing.add(task)
+        task.add_done_callback(self._published)
+        if ramping:
+            await asyncio.wait([task], timeout=self._settings.ramp_patience.total_seconds())
+            self._size = min(self._size * 2, self._settings.batch)
+
+    async def _without_killers(self, rows: Sequence[RowMapping]) -> list[RowMapping]:
+        healthy = []
+        for row in rows:
+            if row["attempts"] < self._settings.retry.attempts:
+                healthy.append(row)
+            else:
+                why = f"handed over {row['attempts']} times without an outcome: the process died each time"
+                await self._die(row, PublishRefusedError(self._transport.name, row["topic"], why))
+        return healthy
+
+    async def _publish(self, rows: Sequence[RowMapping]) -> None:
+        # By identity: the same event may have been published twice, as two rows.
+        envelopes = {id(envelope): (row, envelope) for row in rows for envelope in [Envelope.from_row(row)]}
+        open_rows = {row["position"]: row for row in rows}
+        failed_keys: set[str] = set()
+        try:
+            async for envelope, error in self._transport.publish([envelope for _, envelope in envelopes.values()]):
+                row, _ = envelopes[id(envelope)]
+                open_rows.pop(row["position"], None)
+                if error is None:
+                    self._confirm(row)
+                else:
+                    await self._refuse(row, error, failed_keys)
+        finally:
+            for position in open_rows:
+                self._in_flight.pop(position, None)
+            self._dirty.update(row["slot"] for row in rows)
+            self._wakened.set()
+
+    def _published(self, task: asyncio.Task[None]) -> None:
+        self._publishing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._pause = min(max(self._pause * 2, 0.1), 30.0)
+            log.error("relay.publish_failed", transport=self._transport.name, exc_info=error)
+
+    def _confirm(self, row: RowMapping) -> None:
+        self._runtime.reached("relay.after_publish")
+        self._pause = 0.0
+        self._confirmed.append(row["position"])
+        self._confirmations.set()
+        self._counters.add("relayed", row["module"])
+
+    async def _complete(self) -> None:
+        """Delete confirmed rows; while one group is deleted, the next one gathers."""
+        while not (self._stopped.is_set() and not self._publishing and not self._confirmed):
+            if not self._confirmed:
+                self._confirmations.clear()
+                await self._confirmations.wait()
+                continue
+            group = [self._confirmed.popleft() for _ in range(min(len(self._confirmed), self._settings.batch))]
+            self._runtime.reached("relay.before_delete")
+            try:
+                await self._outbox.complete(group, keep_history=self._settings.keep_history)
+            except BaseException:
+                self._confirmed.extendleft(reversed(group))
+                raise
+            self._runtime.reached("relay.after_delete")
+            for position in group:
+                row = self._in_flight.pop(position)
+                self._recorded.discard(position)
+                self._dirty.add(row["slot"])
+            self._wakened.set()
+
+    async def _refuse(self, row: RowMapping, error: Exception, failed_keys: set[str]) -> None:
+        position, key = row["position"], row["partition_key"]
+        if isinstance(error, TransportUnavailableError) or (key is not None and key in failed_keys):
+            if isinstance(error, TransportUnavailableError):
+                self._pause = min(max(self._pause * 2, 0.1), 30.0)
+                log.warning("relay.transport_unavailable", transport=self._transport.name, pause_seconds=self._pause)
+            if position in self._recorded:
+                await self._outbox.record_attempts([position], change=-1)
+        else:
+            if key is not None:
+                failed_keys.add(key)
+            attempts = row["attempts"] + 1
+            if self._settings.retry.gives_up(attempts, error):
+                await self._die(row, error)
+            else:
+                delay = self._settings.retry.delay_after(attempts, self._runtime.random)
+                await self._outbox.refuse(position, attempts, delay, str(error)[:2000])
+                log.warning("relay.refused", event_id=str(row["event_id"]), topic=row["topic"], attempt=attempts)
+            self._counters.add("refused", row["module"])
+        self._recorded.discard(position)
+        self._in_flight.pop(position, None)
+
+    async def _die(self, row: RowMapping, error: BaseException) -> None:
+        self._runtime.reached("dead.before_store")
+        async with self._database.begin() as connection:
+            event_id = await self._undertaker.bury_unsent(connection, row, error)
+            await self._outbox.remove(connection, row["position"])
+        self._recorded.discard(row["position"])
+        log.error("relay.gave_up", event_id=str(row["event_id"]), topic=row["topic"], error=str(error))
+        await self._undertaker.announce_unsent(event_id)
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -1,0 +1,287 @@
+"""The unit of work: one transaction, the change and what it publishes.
+
+    async with unit_of_work:
+        body
+        loop:  flush; take the recorded domain events, in the order they were recorded; none left → leave the loop
+               for each: its handlers, one after the other, in this session; then its converters
+        flush                  aggregates first: their row locks are taken before an outbox row gets its position
+        insert outbox rows     one statement, last
+        commit, shielded       cancelled while committing → the outcome is awaited
+    after the commit: the relay is woken
+
+Everything that is left to chance elsewhere is decided here: a handler cannot commit, a second task is refused, events
+of what was rolled back are forgotten, and a task that was cancelled does not commit even if its handler hid that.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSessionTransaction
+from sqlmodel import Session
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from mediator.application import MessageContext, Publishable
+from mediator.clock import Runtime
+from mediator.domain import AggregateRoot
+from mediator.domain.aggregates import forget_events, recording_mark, take_events
+from mediator.errors import (
+    CommitOutcomeUnknownError,
+    ConcurrentUseError,
+    DomainEventOverflowError,
+    UnitOfWorkClosedError,
+    UnitOfWorkRequiredError,
+)
+from mediator.messaging.lineage import Lineage, current_lineage, in_lineage
+from mediator.publishing.dispatcher import DomainEventDispatcher, RaisedEvent
+from mediator.publishing.outbox import Origin, OutboxWriter
+from mediator.publishing.session import open_session
+from mediator.storage.database import Database
+
+__all__ = ["MAX_DEPTH", "MAX_EVENTS", "SqlUnitOfWork", "UnitOfWorkServices", "current_unit_of_work", "shielded"]
+
+MAX_DEPTH = 16
+"""How many domain events may lead to one another in a unit of work."""
+MAX_EVENTS = 1_000
+"""How many domain events one unit of work may have."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class UnitOfWorkServices:
+    """What units of work on one database share."""
+
+    database: Database
+    dispatcher: DomainEventDispatcher
+    outbox: OutboxWriter
+    runtime: Runtime
+    wake_relay: Callable[[Collection[int]], None]
+
+
+class SqlUnitOfWork:
+    """A transaction on one database. Also what is injected as `UnitOfWork` and `IntegrationEventPublisher`."""
+
+    def __init__(
+        self,
+        services: UnitOfWorkServices,
+        context: MessageContext,
+        lineage: Lineage,
+        *,
+        read_only: bool = False,
+        ambient: bool = True,
+    ) -> None:
+        self.context = context
+        self.lineage = lineage
+        self.instances: dict[Any, Any] = {}
+        self._services = services
+        self._read_only = read_only
+        # A streaming query runs in its caller's context: what it bound there would leak between two answers.
+        self._ambient = ambient
+        self._open = False
+        self._owner: asyncio.Task[Any] | None = None
+        self._tracked: dict[int, AggregateRoot] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._savepoints: dict[object, tuple[int, int, frozenset[int]]] = {}
+        self._events = 0
+        self._bound = ExitStack()
+        database = services.database
+        self._session = open_session(database.reader if read_only else database.writer, self)
+
+    @property
+    def session(self) -> AsyncSession:
+        """The session of this unit of work."""
+        return self._session
+
+    @property
+    def sync_session(self) -> Session:
+        """The same session for plain functions, which run in its greenlet."""
+        return self._session.sync_session
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the block is still running."""
+        return self._open
+
+    @property
+    def database(self) -> Database:
+        """Where it commits."""
+        return self._services.database
+
+    def track(self, aggregate: AggregateRoot) -> None:
+        """Dispatch the events of `aggregate`, and keep it alive until the unit of work ends."""
+        self._tracked[id(aggregate)] = aggregate
+
+    def publish(self, *events: Publishable) -> None:
+        """Publish integration events when this unit of work commits."""
+        for event in events:
+            self.publish_from(Origin(), event)
+
+    def savepoint(self) -> AsyncSessionTransaction:
+        """A part that may fail by itself: what is recorded and published in it goes with it."""
+        return self._session.begin_nested()
+
+    def publish_from(self, origin: Origin, event: Publishable) -> None:
+        """Add an outbox row for `event`."""
+        if self._read_only:
+            raise UnitOfWorkRequiredError("publishing from a query")
+        if not self._open:
+            raise UnitOfWorkClosedError(f"publishing {type(event).__name__}")
+        self._rows.append(self._services.outbox.row(event, self.context.module, self.lineage, origin))
+
+    async def dispatch_events(self) -> None:
+        """Dispatch what was recorded, and what that leads to, until nothing is left."""
+        latest: RaisedEvent | None = None
+        while True:
+            await self._session.flush()
+            waiting = self._take_events(latest)
+            if not waiting:
+                return
+            while waiting:
+                following: list[RaisedEvent] = []
+                for raised in waiting:
+                    await self._services.dispatcher.dispatch(raised, self)
+                    following.extend(self._take_events(raised))
+                    latest = raised
+                if following:
+                    await self._session.flush()
+                waiting = following
+
+    def check_task(self) -> None:
+        """Refuse a task other than the first that used the session: statements of two tasks would interleave."""
+        if not self._open:
+            return
+        task = asyncio.current_task()
+        if self._owner is None:
+            self._owner = task
+        elif task is not self._owner:
+            raise ConcurrentUseError(self._owner.get_name(), "(none)" if task is None else task.get_name())
+
+    def savepoint_began(self, savepoint: object) -> None:
+        """Remember where things stood."""
+        self._savepoints[savepoint] = (recording_mark(), len(self._rows), frozenset(self._tracked))
+
+    def savepoint_rolled_back(self, savepoint: object) -> None:
+        """Forget what was recorded and published since the savepoint."""
+        if savepoint not in self._savepoints:
+            return
+        mark, rows, tracked = self._savepoints.pop(savepoint)
+        del self._rows[rows:]
+        for key, aggregate in list(self._tracked.items()):
+            forget_events(aggregate, since=mark)
+            # What entered the session since and left it with the savepoint may enter it again, events and all.
+            if key not in tracked and aggregate not in self.sync_session:
+                del self._tracked[key]
+
+    async def __aenter__(self) -> "SqlUnitOfWork":
+        self._open = True
+        task = asyncio.current_task()
+        self._cancellations = task.cancelling() if task else 0
+        if self._ambient:
+            if current_lineage() is not self.lineage:
+                self._bound.enter_context(in_lineage(self.lineage))
+            self._bound.enter_context(_made_current(self))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None and not self._read_only:
+                await self._complete()
+        finally:
+            self._open = False
+            try:
+                await shielded(self._end())
+            finally:
+                self._bound.close()
+
+    async def _complete(self) -> None:
+        reached, session = self._services.runtime.reached, self._session
+        self._owner = asyncio.current_task()
+        await self.dispatch_events()
+        reached("uow.before_flush")
+        await session.flush()
+        reached("uow.after_flush")
+        if self._rows:
+            await self._services.outbox.write(await session.connection(), self._rows)
+        reached("uow.after_outbox")
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() > self._cancellations:
+            raise asyncio.CancelledError("a cancelled unit of work does not commit")
+        if session.in_transaction():
+            reached("uow.before_commit")
+            await shielded(self._commit())
+
+    async def _commit(self) -> None:
+        session: Any = self._session.sync_session
+        session.released = True
+        self._owner = asyncio.current_task()
+        try:
+            await self._session.commit()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise CommitOutcomeUnknownError(self.lineage.cause) from error
+            raise
+        self._services.runtime.reached("uow.after_commit")
+        if self._rows:
+            self._services.wake_relay({row["slot"] for row in self._rows})
+
+    async def _end(self) -> None:
+        for aggregate in self._tracked.values():
+            forget_events(aggregate)
+        self._tracked.clear()
+        session: Any = self._session.sync_session
+        session.released = True
+        await self._session.close()
+
+    def _take_events(self, parent: RaisedEvent | None) -> list[RaisedEvent]:
+        recorded = [one for aggregate in list(self._tracked.values()) for one in take_events(aggregate)]
+        recorded.sort(key=lambda one: one.number)
+        new_id = self._services.runtime.new_id
+        raised = [RaisedEvent(one.event, one.aggregate, new_id(), parent) for one in recorded]
+        self._events += len(raised)
+        if raised and raised[0].depth > MAX_DEPTH:
+            raise DomainEventOverflowError("depth", MAX_DEPTH, raised[0].chain())
+        if self._events > MAX_EVENTS:
+            raise DomainEventOverflowError("number", MAX_EVENTS, raised[-1].chain())
+        return raised
+
+
+_current: ContextVar[SqlUnitOfWork | None] = ContextVar("mediator_unit_of_work", default=None)
+
+
+@contextmanager
+def _made_current(uow: SqlUnitOfWork) -> Iterator[None]:
+    before = _current.get()
+    _current.set(uow)
+    try:
+        yield
+    finally:
+        # Not by token: a fixture or a dependency may be closed in another context than it was opened in.
+        _current.set(before)
+
+
+def current_unit_of_work() -> SqlUnitOfWork | None:
+    """The open unit of work that this code runs in."""
+    uow = _current.get()
+    return uow if uow is not None and uow.is_open else None
+
+
+async def shielded(work: Awaitable[T]) -> T:
+    """Await `work` to its end whatever happens to this task; a cancellation is raised after that."""
+    task = asyncio.ensure_future(work)
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is not None and not task.cancelled() and task.exception() is None:
+        raise cancellation
+    return task.result()

@@ -1,0 +1,191 @@
+"""Statements on parked deliveries.
+
+    retry      its next attempt is due at next_attempt_at
+    blocked    waits behind an earlier delivery of its key
+    dead       is no longer tried and waits for a person
+    discarded  a person decided against it; can be restored
+
+Claiming compares the number of attempts and counts up, in one statement; finishing deletes the row under the same
+number. So of two runs of one retry only one can commit, on every database and without a lease.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, cast
+
+from sqlalchemy import ColumnElement, delete, func, insert, literal, select, update
+from sqlalchemy.engine import CursorResult, RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediator.storage.columns import database_now, milliseconds
+from mediator.storage.database import Database
+
+__all__ = ["BLOCKED", "DEAD", "DISCARDED", "RETRY", "ParkedTable"]
+
+RETRY: Final = "retry"
+BLOCKED: Final = "blocked"
+DEAD: Final = "dead"
+DISCARDED: Final = "discarded"
+
+
+class ParkedTable:
+    """What consumers, retries and operators do to parked deliveries."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._parked = database.tables.parked
+
+    async def park(
+        self, connection: AsyncConnection, values: Mapping[str, Any], *, delay: timedelta | None = None
+    ) -> None:
+        """Store a delivery; `delay` says when its next attempt is due, None that none is planned."""
+        due = {} if delay is None else {"next_attempt_at": database_now() + milliseconds(delay)}
+        died = {"died_at": database_now()} if values["status"] == DEAD else {}
+        await connection.execute(insert(self._parked).values(**values, **due, **died))
+
+    async def blocks(self, connection: AsyncConnection, subscriber_id: str, key: str) -> bool:
+        """Whether an earlier delivery of this key is parked, so that later ones have to wait behind it."""
+        row = self._parked.c
+        found = await connection.scalar(
+            select(literal(1))
+            .where(row.subscriber_id == subscriber_id, row.partition_key == key, row.status.in_([RETRY, BLOCKED, DEAD]))
+            .limit(1)
+        )
+        return found is not None
+
+    async def due(
+        self, at_most: int, *, subscribers: Collection[str], without_positions: Collection[int]
+    ) -> Sequence[RowMapping]:
+        """Deliveries to these subscribers whose next attempt is due, the longest waiting first."""
+        row = self._parked.c
+        async with self._database.read() as connection:
+            result = await connection.execute(
+                select(self._parked)
+                .where(
+                    row.status == RETRY,
+                    row.next_attempt_at <= database_now(),
+                    row.position.not_in(list(without_positions)),
+                    row.subscriber_id.in_(list(subscribers)),
+                )
+                .order_by(row.next_attempt_at, row.position)
+                .limit(at_most)
+            )
+            return result.mappings().all()
+
+    async def next_due_in(
+        self, *, subscribers: Collection[str], without_positions: Collection[int]
+    ) -> timedelta | None:
+        """How long until the next attempt is due; None when none is planned."""
+        row = self._parked.c
+        async with self._database.read() as connection:
+            wait = await connection.scalar(
+                select(func.min(row.next_attempt_at) - database_now()).where(
+                    row.status == RETRY,
+                    row.position.not_in(list(without_positions)),
+                    row.subscriber_id.in_(list(subscribers)),
+                )
+            )
+        return None if wait is None else timedelta(milliseconds=max(0, int(wait)))
+
+    async def claim(self, position: int, attempts: int, delay: timedelta) -> bool:
+        """Count an attempt before it runs, so that one which kills the process is counted too."""
+        async with self._database.begin() as connection:
+            return await self._change(
+                connection,
+                self._at(position, attempts),
+                attempts=attempts + 1,
+                next_attempt_at=database_now() + milliseconds(delay),
+            )
+
+    async def unclaim(self, position: int, attempts: int) -> None:
+        """Take a counted attempt back: it was interrupted by the shutdown, not by a fault."""
+        async with self._database.begin() as connection:
+            await self._change(
+                connection, self._at(position, attempts), attempts=attempts - 1, next_attempt_at=database_now()
+            )
+
+    async def finish(self, connection: AsyncConnection, position: int, attempts: int) -> bool:
+        """Remove a delivery in the transaction of its handler; False when another run was faster."""
+        result = await connection.execute(delete(self._parked).where(*self._at(position, attempts)))
+        return cast("CursorResult[Any]", result).rowcount == 1
+
+    async def fail(self, position: int, attempts: int, delay: timedelta, facts: Mapping[str, Any]) -> bool:
+        """Record why an attempt failed, and when the next one is due."""
+        async with self._database.begin() as connection:
+            return await self._change(
+                connection,
+                self._at(position, attempts),
+                next_attempt_at=database_now() + milliseconds(delay),
+                **facts,
+            )
+
+    async def die(self, position: int, attempts: int, facts: Mapping[str, Any]) -> bool:
+        """Give a delivery up: from now on it waits for a person."""
+        async with self._database.begin() as connection:
+            return await self._change(
+                connection,
+                self._at(position, attempts),
+                status=DEAD,
+                next_attempt_at=None,
+                died_at=database_now(),
+                **facts,
+            )
+
+    async def release_next(self, connection: AsyncConnection, subscriber_id: str, key: str) -> None:
+        """Let the oldest blocked delivery of a key go, unless an earlier one still stands in its way."""
+        row = self._parked.c
+        of_key = (row.subscriber_id == subscriber_id, row.partition_key == key)
+        status = await connection.execute(
+            select(row.position, row.status)
+            .where(*of_key, row.status.in_([RETRY, BLOCKED, DEAD]))
+            .order_by(row.position)
+            .limit(1)
+        )
+        first = status.first()
+        if first is not None and first.status == BLOCKED:
+            await connection.execute(
+                update(self._parked)
+                .where(row.position == first.position)
+                .values(status=RETRY, next_attempt_at=database_now())
+            )
+
+    async def find(
+        self, *conditions: ColumnElement[bool], limit: int | None = None, connection: AsyncConnection | None = None
+    ) -> Sequence[RowMapping]:
+        """Parked deliveries that meet all conditions, oldest first."""
+        query = select(self._parked).where(*conditions).order_by(self._parked.c.position).limit(limit)
+        if connection is not None:
+            return (await connection.execute(query)).mappings().all()
+        async with self._database.read() as reading:
+            return (await reading.execute(query)).mappings().all()
+
+    async def set_status(
+        self, connection: AsyncConnection, position: int, before: str, after: str, **values: Any
+    ) -> bool:
+        """An operator's change of status; False when the delivery is not in the status `before` any more."""
+        row = self._parked.c
+        return await self._change(connection, (row.position == position, row.status == before), status=after, **values)
+
+    async def rename_subscriber(self, before: str, after: str) -> None:
+        """Hand what is parked for a former id to the new one."""
+        async with self._database.begin() as connection:
+            await connection.execute(
+                update(self._parked).where(self._parked.c.subscriber_id == before).values(subscriber_id=after)
+            )
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        """How many deliveries are parked, by subscriber and status."""
+        row = self._parked.c
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                select(row.subscriber_id, row.status, func.count()).group_by(row.subscriber_id, row.status)
+            )
+            return {(subscriber_id, status): count for subscriber_id, status, count in rows}
+
+    def _at(self, position: int, attempts: int) -> tuple[ColumnElement[bool], ...]:
+        row = self._parked.c
+        return (row.position == position, row.status == RETRY, row.attempts == attempts)
+
+    async def _change(self, connection: AsyncConnection, where: Sequence[ColumnElement[bool]], **values: Any) -> bool:
+        result = await connection.execute(update(self._parked).where(*where).values(**values))
+        return cast("CursorResult[Any]", result).rowcount == 1
