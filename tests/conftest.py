@@ -4,8 +4,14 @@ import os
 from collections.abc import Generator
 from typing import Any, TypeVar
 
+from pathlib import Path
+
 import hypothesis
 import pytest
+import pytest_asyncio
+
+from mediator import MediatorApp
+from tests.support import AppFactory, create_tables, quick_settings
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
@@ -45,3 +51,21 @@ def failed_if_skipped(report: Report) -> Report:
 
 def is_allowed(nodeid: str) -> bool:
     return any(nodeid.startswith(beginning) for beginning in ALLOWED_SKIPS)
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """A database of the test's own."""
+    return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest_asyncio.fixture
+async def make_app(database_url: str) -> AppFactory:
+    """Makes applications on the test's database, with its tables there; enter them with `async with`."""
+    await create_tables(database_url)
+
+    def make(*modules: Any, **options: Any) -> MediatorApp:
+        defaults = {"database": database_url, "environment": "test", "settings": quick_settings()}
+        return MediatorApp("shop", modules=modules, **{**defaults, **options})
+
+    return make
