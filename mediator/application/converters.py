@@ -18,7 +18,7 @@ from contracts import IntegrationEvent
 from mediator.domain import DomainEvent
 from mediator.errors import EventRefusedError
 
-__all__ = ["IntegrationEventConverter", "Outgoing", "Publishable", "publishables"]
+__all__ = ["Converted", "IntegrationEventConverter", "Outgoing", "Publishable", "publishables"]
 
 D_contra = TypeVar("D_contra", bound=DomainEvent, contravariant=True)
 I_co = TypeVar("I_co", bound=IntegrationEvent, covariant=True)
@@ -40,20 +40,14 @@ class Outgoing(Generic[I_co]):
 
 Publishable: TypeAlias = IntegrationEvent | Outgoing[Any]
 
+Converted: TypeAlias = I_co | Outgoing[I_co] | Iterable[I_co | Outgoing[I_co]] | None
+
 
 class IntegrationEventConverter(ABC, Generic[D_contra, I_co]):
     """Turns one kind of domain event into one kind of integration event; found automatically."""
 
     @abstractmethod
-    def convert(
-        self, event: D_contra, /
-    ) -> (
-        I_co
-        | Outgoing[I_co]
-        | Iterable[I_co | Outgoing[I_co]]
-        | None
-        | Awaitable[I_co | Outgoing[I_co] | Iterable[I_co | Outgoing[I_co]] | None]
-    ):
+    def convert(self, event: D_contra, /) -> "Converted[I_co] | Awaitable[Converted[I_co]]":
         """None, one, or several integration events; may be `async def`."""
 
 

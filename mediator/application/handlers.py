@@ -69,7 +69,7 @@ class DomainEventHandler(ABC, Generic[D_contra]):
     blocking: ClassVar[bool] = False
 
     @abstractmethod
-    def handle(self, event: D_contra, /) -> None | Awaitable[None]:
+    def handle(self, event: D_contra, /) -> Awaitable[None] | None:
         """React; whatever this raises rolls the whole unit of work back."""
 
 

@@ -15,6 +15,8 @@ from mediator.errors import PermanentError, SettingsError
 
 __all__ = ["RetryPolicy"]
 
+_LARGEST_FACTOR = 100
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
@@ -34,10 +36,10 @@ class RetryPolicy:
             raise SettingsError(
                 "RetryPolicy.first_delay", self.first_delay, "use 0 or more, and no more than longest_delay"
             )
-        if not 1.0 <= self.factor <= 100.0:
-            raise SettingsError("RetryPolicy.factor", self.factor, "use 1.0 (always the same delay) to 100.0")
+        if not 1 <= self.factor <= _LARGEST_FACTOR:
+            raise SettingsError("RetryPolicy.factor", self.factor, "use 1 (always the same delay) to 100")
         for kind in self.permanent:
-            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            if not issubclass(kind, BaseException):
                 raise SettingsError("RetryPolicy.permanent", kind, "list exception classes")
 
     @classmethod
@@ -50,14 +52,14 @@ class RetryPolicy:
         permanent: tuple[type[BaseException], ...] = (),
     ) -> "RetryPolicy":
         """Wait 1, 2, 4, 8, … seconds, at most five minutes."""
-        return cls(attempts, first_delay, 2.0, longest_delay, True, permanent)
+        return cls(attempts, first_delay, longest_delay=longest_delay, permanent=permanent)
 
     @classmethod
     def fixed(
         cls, attempts: int, delay: timedelta, *, permanent: tuple[type[BaseException], ...] = ()
     ) -> "RetryPolicy":
         """Always wait the same time, without jitter."""
-        return cls(attempts, delay, 1.0, delay, False, permanent)
+        return cls(attempts, delay, factor=1, longest_delay=delay, jitter=False, permanent=permanent)
 
     @classmethod
     def never(cls) -> "RetryPolicy":

@@ -313,7 +313,9 @@ class IdempotentConsumer:
 
     def _counted(self, subscriber: Subscriber, received: Received, outcome: Outcome) -> Outcome:
         self._counters.add(outcome.value, subscriber.id)
-        log.debug(f"inbox.{outcome.value}", subscriber=subscriber.id, event_id=str(received.envelope.event_id))
+        log.debug(
+            "inbox.settled", outcome=outcome.value, subscriber=subscriber.id, event_id=str(received.envelope.event_id)
+        )
         return outcome
 
     def _log_failure(self, subscriber: Subscriber, received: Received, attempt: int, error: BaseException) -> None:

@@ -15,7 +15,7 @@ from mediator.messaging.envelope import Envelope
 __all__ = ["Lanes"]
 
 log = structlog.get_logger(__name__)
-Job = Callable[[], Awaitable[None]]
+_Job = Callable[[], Awaitable[None]]
 
 
 class Lanes:
@@ -23,7 +23,7 @@ class Lanes:
 
     def __init__(self, name: str, number: int) -> None:
         self._name = name
-        self._queues: list[asyncio.Queue[Job]] = [asyncio.Queue() for _ in range(number)]
+        self._queues: list[asyncio.Queue[_Job]] = [asyncio.Queue() for _ in range(number)]
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -33,7 +33,7 @@ class Lanes:
             for number, queue in enumerate(self._queues)
         ]
 
-    def put(self, envelope: Envelope, job: Job) -> None:
+    def put(self, envelope: Envelope, job: _Job) -> None:
         """Do `job` after everything that was put before it for the envelope's key."""
         identity = envelope.key.encode() if envelope.key is not None else envelope.event_id.bytes
         self._queues[crc32(identity) % len(self._queues)].put_nowait(job)
@@ -45,7 +45,7 @@ class Lanes:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _work(self, queue: asyncio.Queue[Job]) -> None:
+    async def _work(self, queue: asyncio.Queue[_Job]) -> None:
         while True:
             job = await queue.get()
             try:

@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import structlog
@@ -48,9 +48,10 @@ from mediator.storage.schema import create_schema, ddl, verify_schema
 from mediator.storage.tables import Tables
 from mediator.transports import transport_for
 
-__all__ = ["MediatorApp"]
+__all__ = ["MediatorApp", "OnDeadLetter"]
 
 log = structlog.get_logger(__name__)
+_LONGEST_NAME = 40
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 OnDeadLetter = Callable[[DeadLetter], Awaitable[None] | None]
 
@@ -77,7 +78,7 @@ class MediatorApp:
         instance: str = "main",
     ) -> None:
         for setting, value in (("name", name), ("instance", instance)):
-            if not _NAME.fullmatch(value) or len(value) > 40:
+            if not _NAME.fullmatch(value) or len(value) > _LONGEST_NAME:
                 raise SettingsError(setting, value, "use lower-case words joined by dashes, at most 40 characters")
         if not modules:
             raise SettingsError("modules", list(modules), "give at least one Module")
@@ -213,7 +214,7 @@ class MediatorApp:
         """Remove what has expired now instead of at the next interval; gives the number of rows."""
         return sum([await services.cleaner.clean() for services in self._started("clean()").services])
 
-    async def __aenter__(self) -> "MediatorApp":
+    async def __aenter__(self) -> Self:
         if self._running is not None:
             raise UsageError(f"application {self.name!r} is running already: leave its block before entering it again")
         composition, databases = self._composition, self._databases()

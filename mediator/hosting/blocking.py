@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from types import TracebackType
-from typing import TypeVar, overload
+from typing import Self, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -31,7 +31,7 @@ class BlockingMediator:
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
 
-    def __enter__(self) -> "BlockingMediator":
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal())
             stack.enter_context(portal.wrap_async_context_manager(self._app))
@@ -53,7 +53,7 @@ class BlockingMediator:
         """Give the result of the message's handler; what it changed is committed when this returns."""
 
         async def send() -> R:
-            return await self._app.mediator.send(message, correlation_id=correlation_id)  # type: ignore[arg-type]
+            return await self._app.mediator.send(message, correlation_id=correlation_id)
 
         return self._entered("send()").call(send)
 

@@ -15,7 +15,7 @@ from mediator.hosting.injection import MissingBindingError, Plan, Plans
 from mediator.hosting.module import Bindings, Module
 from mediator.hosting.wiring import build_registry
 from mediator.messaging.handling import Build
-from mediator.messaging.registry import Registry
+from mediator.messaging.registry import HandlerEntry, Registry, SubscriberEntry
 
 __all__ = ["Composition"]
 
@@ -80,7 +80,7 @@ class Composition:
 
 
 def _classes_of(registry: Registry) -> dict[str, list[type[Any]]]:
-    handlers = [
+    entries: list[HandlerEntry | SubscriberEntry] = [
         *registry.commands.values(),
         *registry.queries.values(),
         *registry.streams.values(),
@@ -89,7 +89,7 @@ def _classes_of(registry: Registry) -> dict[str, list[type[Any]]]:
         *registry.subscribers,
     ]
     classes: dict[str, list[type[Any]]] = {}
-    for entry in handlers:
+    for entry in entries:
         classes.setdefault(entry.module, []).append(entry.handler_class)
     for converter in registry.converters:
         classes.setdefault(converter.module, []).append(converter.converter_class)

@@ -20,15 +20,11 @@ def import_below(package: str, where: str, faults: list[Fault]) -> list[ModuleTy
     root = _import(package, where, faults)
     if root is None:
         return []
-    found, paths = [root], getattr(root, "__path__", None)
-    if paths is not None:
-        for info in sorted(
-            pkgutil.walk_packages(paths, f"{package}.", onerror=lambda _: None), key=lambda one: one.name
-        ):
-            # A `__main__` is a program: importing it would run it.
-            if info.name.rpartition(".")[2] != "__main__" and (module := _import(info.name, where, faults)) is not None:
-                found.append(module)
-    return found
+    # A package that cannot be imported is a fault of `_import`; walking on must not raise it once more.
+    below = pkgutil.walk_packages(getattr(root, "__path__", ()), f"{package}.", onerror=lambda _: None)
+    # A `__main__` is a program: importing it would run it.
+    names = sorted(info.name for info in below if not info.name.endswith(".__main__"))
+    return [root, *filter(None, (_import(name, where, faults) for name in names))]
 
 
 def classes_below(modules: list[ModuleType]) -> Iterator[type[Any]]:
@@ -68,7 +64,7 @@ def is_concrete(found: type[Any]) -> bool:
 def _import(name: str, where: str, faults: list[Fault]) -> ModuleType | None:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a module raises is a fault of the wiring
         what = f"importing {name} failed with {type(error).__name__}: {error}"
         faults.append(Fault("import", where, what, "Correct the module, or the name of the package"))
         return None

@@ -109,6 +109,7 @@ class Plans:
         return plan
 
     def _bound(self, interface: Any, path: list[str]) -> Plan:
+        # The providers' own attributes have no public form; a provider without them is left to the injector.
         binding, owner = self._injector.binder.get_binding(interface)
         scope = getattr(binding.scope, "scope", binding.scope)
         provider = binding.provider
@@ -116,9 +117,10 @@ class Plans:
             instance = provider.get(self._injector)
             return Plan(lambda _uow: instance)
         if isinstance(provider, injector.ClassProvider):
-            made = self._construction(provider._cls, path)
+            made = self._construction(provider._cls, path)  # noqa: SLF001
         elif isinstance(provider, injector.CallableProvider):
-            made = self._call(provider._callable, injector.get_bindings(provider._callable), path)
+            function = provider._callable  # noqa: SLF001
+            made = self._call(function, injector.get_bindings(function), path)
         else:
             return Plan(lambda _uow: self._injector.get(interface), frozenset({"scope"}))
         if scope is injector.NoScope:

@@ -12,6 +12,7 @@ __all__ = ["Bindings", "Module"]
 Bindings: TypeAlias = Sequence[Callable[[Any], Any] | type[Any] | Any]
 """What `injector.Injector` takes: functions of a binder, and injector modules."""
 
+_LONGEST_NAME = 40
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -28,7 +29,7 @@ class Module:
     database: str | None = None
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or len(self.name) > 40:
+        if not _NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME:
             raise SettingsError(
                 "Module.name",
                 self.name,

@@ -1,6 +1,7 @@
 """A started application: one set of services for each database, one set of consumers for each module."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -22,7 +23,6 @@ from mediator.observability import Counters
 from mediator.publishing.dispatcher import DomainEventDispatcher
 from mediator.publishing.mediator import UnitOfWorkMediator
 from mediator.storage.database import Database
-from mediator.storage.parked import RETRY
 
 __all__ = ["Running"]
 
@@ -94,23 +94,24 @@ class Running:
 
     async def pending(self, *, scheduled: bool) -> dict[str, int]:
         """What still has to happen, by kind; empty when there is nothing."""
-        found: dict[str, int] = {}
+        found: Counter[str] = Counter()
         for services in self.services:
-            rows = await services.outbox.pending()
-            found["outbox rows"] = found.get("outbox rows", 0) + rows["outbox"]
-            found["scheduled events"] = found.get("scheduled events", 0) + (rows["scheduled"] if scheduled else 0)
-            for (subscriber_id, status), count in (await services.parked.counts()).items():
-                if status == RETRY and subscriber_id not in self.paused:
-                    name = f"retries of {subscriber_id}"
-                    found[name] = found.get(name, 0) + count
-        busy = [*self.consumers, *self.retries, *(services.relay for services in self.services)]
-        found["deliveries under way"] = sum(not one.is_idle for one in busy)
+            found.update(await services.pending(self.paused))
+        if not scheduled:
+            del found["scheduled events"]
+        found["consumers at work"] = sum(not consumer.is_idle for consumer in self.consumers)
+        found["retries at work"] = sum(not retries.is_idle for retries in self.retries)
         return {name: count for name, count in found.items() if count}
 
     async def drained(self, *, scheduled: bool) -> None:
         """Return when nothing is pending."""
-        while await self.pending(scheduled=scheduled):
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        # Several databases are not read at one moment: an event may pass from the last to the first meanwhile.
+        looks = 1 if len(self.services) == 1 else 2
+        clean = 0
+        while clean < looks:
+            clean = 0 if await self.pending(scheduled=scheduled) else clean + 1
+            if clean == 0:
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     def wake(self) -> None:
         """Look at everything now."""

@@ -1,6 +1,6 @@
 """What runs on one database: its units of work, its relay, its cleaning, its dead letters."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from uuid import UUID
 
 from sqlalchemy.engine import RowMapping
@@ -22,7 +22,7 @@ from mediator.publishing.relay import Relay
 from mediator.publishing.unit_of_work import SqlUnitOfWork, UnitOfWorkServices
 from mediator.storage.database import Database
 from mediator.storage.outbox import SLOTS, OutboxTable
-from mediator.storage.parked import ParkedTable
+from mediator.storage.parked import RETRY, ParkedTable
 
 __all__ = ["DatabaseServices"]
 
@@ -43,15 +43,15 @@ class DatabaseServices:
         died: Callable[["DatabaseServices", str, UUID], Awaitable[None]],
     ) -> None:
         self.database = database
-        self.outbox, self.parked = OutboxTable(database), ParkedTable(database)
+        self._outbox, self._parked = OutboxTable(database), ParkedTable(database)
         self.dead_letters = DeadLetters(
             database,
             registry.catalog,
             settings.limits,
             runtime,
             settings.retention.inbox,
-            settings.allow_edited_replay,
             self._wake_all,
+            allow_edit=settings.allow_edited_replay,
         )
         self.cleaner = Cleaner(database, settings.retention)
         self.relay = Relay(database, transport, settings.relay, runtime, counters, self)
@@ -64,6 +64,18 @@ class DatabaseServices:
     ) -> SqlUnitOfWork:
         """A unit of work on this database."""
         return SqlUnitOfWork(self._unit_of_work, context, lineage, read_only=read_only, ambient=ambient)
+
+    async def pending(self, paused: Collection[str]) -> Mapping[str, int]:
+        """How much still has to happen here, by kind, all read at one moment."""
+        async with self.database.read() as connection:
+            outbox = await self._outbox.pending(connection)
+            parked = await self._parked.counts(connection)
+        retries = {
+            f"retries of {subscriber_id}": count
+            for (subscriber_id, status), count in parked.items()
+            if status == RETRY and subscriber_id not in paused
+        }
+        return {**outbox, **retries}
 
     async def died(self, subscriber_id: str, event_id: UUID) -> None:
         """A delivery to a handler died."""

@@ -41,6 +41,7 @@ _KINDS: tuple[type[Any], ...] = (
 )
 _SUBSCRIBER_ID = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 _LONGEST_SUBSCRIBER_ID = 100
+_MOST_LANES = 1_000
 
 
 def build_registry(
@@ -192,10 +193,8 @@ class _Wiring:
             hint = get_type_hints(function).get(parameters[0].name, expected)
         except (NameError, TypeError):
             hint = expected
-        if (hint is not Any and set(_alternatives(hint)) < set(_alternatives(expected))) or not _accepts(
-            hint, expected
-        ):
-            what = f"{method}() is annotated with {_name(hint)}, but the class is a {kind.__name__}[{_name(expected)}, ...]"
+        if not _accepts(hint, expected):
+            what = f"{method}() is annotated with {_name(hint)}, but the class handles {_name(expected)}"
             self._fault("signature", found, what, "Use the same type in both")
         if getattr(found, "blocking", False) and inspect.iscoroutinefunction(function):
             self._fault(
@@ -210,25 +209,9 @@ class _Wiring:
     def _take_subscriber(self, module: Module, found: type[Any], argument: Any) -> None:
         events = tuple(_alternatives(argument))
         self.events.update(dict.fromkeys(events))
-        problems = [
-            (found.ordering not in ("key", "none"), "ordering", found.ordering, 'use "key" or "none"'),
-            (
-                not isinstance(found.concurrency, int) or not 1 <= found.concurrency <= 1_000,
-                "concurrency",
-                found.concurrency,
-                "use 1 to 1,000",
-            ),
-            (
-                not isinstance(found.timeout, timedelta) or found.timeout <= timedelta(0),
-                "timeout",
-                found.timeout,
-                "use a timedelta above 0",
-            ),
-            (not isinstance(found.retry, RetryPolicy), "retry", found.retry, "use a RetryPolicy"),
-        ]
-        wrong = [(name, value, fix) for is_wrong, name, value, fix in problems if is_wrong]
-        for name, value, fix in wrong:
-            self._fault("attribute", found, f"{name} = {value!r} cannot work", fix.capitalize())
+        wrong = list(_wrong_attributes(found))
+        for what, fix in wrong:
+            self._fault("attribute", found, f"{what} cannot work", fix)
         if wrong:
             return
         self.subscribers.append(
@@ -298,6 +281,17 @@ class _Wiring:
                 self._fault("topic", event, what, "Change topic, domain or version of one of them")
 
 
+def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
+    if found.ordering not in ("key", "none"):
+        yield f"ordering = {found.ordering!r}", 'Use "key" or "none"'
+    if not isinstance(found.concurrency, int) or not 1 <= found.concurrency <= _MOST_LANES:
+        yield f"concurrency = {found.concurrency!r}", f"Use a whole number from 1 to {_MOST_LANES}"
+    if not isinstance(found.timeout, timedelta) or found.timeout <= timedelta(0):
+        yield f"timeout = {found.timeout!r}", "Use a timedelta above 0"
+    if not isinstance(found.retry, RetryPolicy):
+        yield f"retry = {found.retry!r}", "Use a RetryPolicy"
+
+
 def _upcaster_faults(upcasters: Sequence[Upcaster], events: Iterable[type[IntegrationEvent]]) -> Iterable[Fault]:
     following: dict[type[IntegrationEvent], Upcaster] = {}
     for upcaster in upcasters:
@@ -318,7 +312,7 @@ def _upcaster_faults(upcasters: Sequence[Upcaster], events: Iterable[type[Integr
                 break
             seen.append(at)
         else:
-            newest = max(_versions_of(at, events), key=_version_number)
+            newest = max(_versions_of(at, events), key=lambda event: topic_of(event).version_number)
             if newest is not at:
                 what = f"the chain ends at {at.__qualname__}, but there is {newest.__qualname__}"
                 fix = f"Write an upcaster from {at.__qualname__} to {newest.__qualname__} or to a version between them"
@@ -330,10 +324,6 @@ def _versions_of(
 ) -> list[type[IntegrationEvent]]:
     wire_name = topic_of(event).type
     return [event, *(one for one in events if has_topic(one) and topic_of(one).type == wire_name)]
-
-
-def _version_number(event: type[IntegrationEvent]) -> int:
-    return int(topic_of(event).version.removeprefix("v") or 0)
 
 
 def _address_of(event: type[IntegrationEvent], environment: str) -> str | None:

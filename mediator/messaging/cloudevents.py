@@ -94,8 +94,11 @@ def _required(headers: Mapping[str, str], name: str) -> str:
 def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            raise ValueError("no zone")
+    except ValueError as error:
+        raise UnreadableMessageError("time", "ce-time", f"{text[:40]!r} is no moment") from error
+    if moment.tzinfo is None:
+        raise UnreadableMessageError("time", "ce-time", f"{text[:40]!r} has no zone")
+    try:
         return moment.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise UnreadableMessageError("time", "ce-time", f"{text[:40]!r}: {error}") from error
+    except OverflowError as error:
+        raise UnreadableMessageError("time", "ce-time", f"{text[:40]!r} is out of range") from error

@@ -43,7 +43,7 @@ class Envelope:
     """The publisher's own headers."""
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> "Envelope":
+    def from_row(cls, row: Mapping[Any, Any]) -> "Envelope":
         """The envelope that a row of the outbox or of the history holds."""
         return cls(
             event_id=row["event_id"],

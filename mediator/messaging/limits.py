@@ -5,6 +5,7 @@ languages do not. A body is read strictly once, and what is refused is named wit
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from mediator.errors import UnreadableMessageError
 
 __all__ = ["Limits", "read_json"]
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Limits(BaseModel):
@@ -27,7 +31,7 @@ class Limits(BaseModel):
     header_name_characters: int = Field(default=64, ge=1, le=128)
     header_value_bytes: int = Field(default=1024, ge=1, le=8192)
 
-    def check_headers(self, headers: Mapping[str, str]) -> None:
+    def check_headers(self, headers: Mapping[str, Any]) -> None:
         """Raise UnreadableMessageError for headers that are too many, too long or hold control characters."""
         if len(headers) > self.headers:
             raise UnreadableMessageError("headers", "headers", f"{len(headers)} of them, at most {self.headers}")
@@ -37,9 +41,7 @@ class Limits(BaseModel):
                 raise UnreadableMessageError("headers", where, f"the value is {type(value).__name__}, not text")
             if not 0 < len(name) <= self.header_name_characters or not name.isascii() or not name.isprintable():
                 raise UnreadableMessageError("headers", where, "the name is empty, too long or not printable ASCII")
-            if any(
-                ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 or ord(character) == 127 for character in value
-            ):
+            if _UNPRINTABLE.search(value):
                 raise UnreadableMessageError("headers", where, "the value holds control characters or lone surrogates")
             if len(value.encode()) > self.header_value_bytes:
                 raise UnreadableMessageError("headers", where, f"the value exceeds {self.header_value_bytes} bytes")
@@ -87,7 +89,8 @@ def _float(text: str) -> float:
 
 def _inspect(data: dict[str, Any], limits: Limits) -> None:
     # A stack of its own instead of recursion: the depth is an attacker's choice.
-    nodes, waiting = 0, [("", 1, data)]
+    nodes = 0
+    waiting: list[tuple[str, int, Any]] = [("", 1, data)]
     while waiting:
         path, depth, value = waiting.pop()
         nodes += 1
@@ -109,5 +112,5 @@ def _inspect(data: dict[str, Any], limits: Limits) -> None:
 def _inspect_text(path: str, text: str) -> None:
     if "\0" in text:
         raise UnreadableMessageError("text", path[:200], "NUL in a string, which databases refuse")
-    if not text.isascii() and any(0xD800 <= ord(character) < 0xE000 for character in text):
+    if _LONE_SURROGATE.search(text):
         raise UnreadableMessageError("text", path[:200], "a lone surrogate, which is no character")

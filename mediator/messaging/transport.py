@@ -121,5 +121,5 @@ class Transport(Protocol):
         ...
 
     async def subscribe(self, group: str, topics: Sequence[str], prefetch: int) -> Subscription:
-        """Join `group`: every group gets a copy of each envelope, its members share them. At most `prefetch` at once."""
+        """Join `group`: every group gets a copy of each envelope, its members share them; `prefetch` at once."""
         ...

@@ -82,8 +82,9 @@ class DeadLetters:
         limits: Limits,
         runtime: Runtime,
         horizon: timedelta,
-        allow_edit: bool,
         wake: Callable[[], None],
+        *,
+        allow_edit: bool,
     ) -> None:
         self._database, self._catalog, self._limits = database, catalog, limits
         self._runtime, self._horizon, self._allow_edit, self._wake = runtime, horizon, allow_edit, wake
@@ -128,7 +129,7 @@ class DeadLetters:
         async with self._database.begin() as connection:
             rows = await self._chosen(connection, "replay", positions, DEAD)
             for row in rows:
-                await self._replay(connection, row, actor, reason, force)
+                await self._replay(connection, row, actor, reason, force=force)
         self._wake()
         return len(rows)
 
@@ -232,7 +233,7 @@ class DeadLetters:
         return found
 
     async def _replay(
-        self, connection: AsyncConnection, row: RowMapping, actor: str, reason: str | None, force: bool
+        self, connection: AsyncConnection, row: RowMapping, actor: str, reason: str | None, *, force: bool
     ) -> None:
         self._runtime.reached("replay.midway")
         age = self._runtime.now() - row["parked_at"]

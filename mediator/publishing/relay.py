@@ -133,10 +133,11 @@ class Relay:
         while not self._stopped.is_set():
             self._wakened.clear()
             owned = self._slots.acquire()
-            if not owned or not await self._round(owned):
-                if not await _happens(self._wakened, self._settings.poll.total_seconds()):
-                    # Polling is the net below the wake-ups: everything is looked at again.
-                    self._dirty.update(range(SLOTS))
+            if owned and await self._round(owned):
+                continue
+            if not await _happens(self._wakened, self._settings.poll.total_seconds()):
+                # Polling is the net below the wake-ups: everything is looked at again.
+                self._dirty.update(range(SLOTS))
 
     async def _round(self, owned: Collection[int]) -> bool:
         """One look at every slot that may have something; False when there was nothing to do."""

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSessionTransaction
@@ -178,7 +178,7 @@ class SqlUnitOfWork:
             if key not in tracked and aggregate not in self.sync_session:
                 del self._tracked[key]
 
-    async def __aenter__(self) -> "SqlUnitOfWork":
+    async def __aenter__(self) -> Self:
         self._open = True
         task = asyncio.current_task()
         self._cancellations = task.cancelling() if task else 0

@@ -54,8 +54,10 @@ class OutboxTable:
             .order_by(row.position)
             .limit(bindparam("at_most"))
         )
-        self._waiting_keys = select(row.partition_key).distinct().where(
-            row.slot == bindparam("slot"), row.next_attempt_at > database_now(), row.partition_key.is_not(None)
+        self._waiting_keys = (
+            select(row.partition_key)
+            .distinct()
+            .where(row.slot == bindparam("slot"), row.next_attempt_at > database_now(), row.partition_key.is_not(None))
         )
         # Every column of the history but the moment of sending is a column of the outbox.
         copied = [column.name for column in self._tables.sent.c if column.name != "sent_at"]
@@ -122,10 +124,9 @@ class OutboxTable:
         """Remove one row in the transaction that stores it as a dead letter."""
         await connection.execute(delete(self._tables.outbox).where(self._tables.outbox.c.position == position))
 
-    async def pending(self) -> Mapping[str, int]:
+    async def pending(self, connection: AsyncConnection) -> Mapping[str, int]:
         """How many rows wait to be sent, and how many are scheduled for later."""
         slot = self._tables.outbox.c.slot
-        async with self._database.read() as connection:
-            rows = await connection.execute(select(slot < 0, func.count()).group_by(slot < 0))
-            counts = {bool(scheduled): count for scheduled, count in rows}
-        return {"outbox": counts.get(False, 0), "scheduled": counts.get(True, 0)}
+        rows = await connection.execute(select(slot < 0, func.count()).group_by(slot < 0))
+        counts = {bool(scheduled): count for scheduled, count in rows}
+        return {"outbox rows": counts.get(False, 0), "scheduled events": counts.get(True, 0)}

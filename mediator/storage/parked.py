@@ -173,14 +173,13 @@ class ParkedTable:
                 update(self._parked).where(self._parked.c.subscriber_id == before).values(subscriber_id=after)
             )
 
-    async def counts(self) -> Mapping[tuple[str, str], int]:
+    async def counts(self, connection: AsyncConnection) -> Mapping[tuple[str, str], int]:
         """How many deliveries are parked, by subscriber and status."""
         row = self._parked.c
-        async with self._database.read() as connection:
-            rows = await connection.execute(
-                select(row.subscriber_id, row.status, func.count()).group_by(row.subscriber_id, row.status)
-            )
-            return {(subscriber_id, status): count for subscriber_id, status, count in rows}
+        rows = await connection.execute(
+            select(row.subscriber_id, row.status, func.count()).group_by(row.subscriber_id, row.status)
+        )
+        return {(subscriber_id, status): count for subscriber_id, status, count in rows}
 
     def _at(self, position: int, attempts: int) -> tuple[ColumnElement[bool], ...]:
         row = self._parked.c

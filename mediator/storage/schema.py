@@ -1,6 +1,6 @@
 """Making the tables, and checking at start that they are there in the right version."""
 
-from sqlalchemy import Inspector, insert, inspect, select
+from sqlalchemy import Inspector, insert, inspect, literal, select
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from mediator.errors import SchemaError
@@ -48,7 +48,8 @@ def ddl(database: Database) -> str:
         indexes = sorted(table.indexes, key=lambda index: str(index.name))
         statements.extend(str(CreateIndex(index).compile(dialect=dialect)).strip() for index in indexes)
     meta = database.tables.meta
-    statements.append(f"INSERT INTO {meta.fullname} (name, value) VALUES ('schema_version', '{SCHEMA_VERSION}')")
+    version = insert(meta).values(name=literal("schema_version"), value=literal(SCHEMA_VERSION))
+    statements.append(str(version.compile(dialect=dialect, compile_kwargs={"literal_binds": True})))
     return ";\n\n".join(statements) + ";\n"
 
 

@@ -1,7 +1,7 @@
 """The toolkit's tables: one definition, copied under the prefix and schema that an application chose.
 
     outbox   what is committed and not yet sent          sent    what was sent, for people, for a day
-    inbox    what a subscriber has taken charge of       parked  deliveries that wait for a retry, behind their key, or dead
+    inbox    what a subscriber has taken charge of       parked  deliveries that wait, or are dead
     meta     version of these tables                     audit   what operators did
 
 Scheduled outbox rows wait in slots of their own, `-1 - slot`, so that fetching what is due never reads past them.
@@ -9,7 +9,7 @@ Scheduled outbox rows wait in slots of their own, `-1 - slot`, so that fetching 
 
 import re
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from sqlalchemy import Column, Index, LargeBinary, MetaData, SmallInteger, String, Table, Text
@@ -19,7 +19,7 @@ from sqlmodel import Field, SQLModel
 from mediator.errors import SettingsError
 from mediator.storage.columns import EventId, Moment, Position, database_now
 
-__all__ = ["SCHEMA_VERSION", "Tables"]
+__all__ = ["SCHEMA_VERSION", "AuditRow", "InboxRow", "MetaRow", "OutboxRow", "ParkedRow", "SentRow", "Tables"]
 
 SCHEMA_VERSION = "1"
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,40}")
@@ -196,4 +196,4 @@ class Tables:
 
     def _copy(self, definition: type[SQLModel]) -> Table:
         table: Table = definition.__table__  # type: ignore[attr-defined]
-        return table.to_metadata(self.metadata, schema=self.schema, name=f"{self.prefix}{table.name}")
+        return table.to_metadata(self.metadata, schema=cast("str", self.schema), name=f"{self.prefix}{table.name}")
