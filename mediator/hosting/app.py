@@ -167,6 +167,7 @@ class MediatorApp:
             module=module or self._modules[0].name,
         )
         async with services.open(context, lineage) as uow:
+            uow.hand_over()
             yield uow
 
     async def publish_in_own_transaction(self, *events: Publishable, module: str | None = None) -> None:

@@ -1,6 +1,7 @@
 """What runs on one database: its units of work, its relay, its cleaning, its dead letters."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy.engine import RowMapping
@@ -54,7 +55,15 @@ class DatabaseServices:
             allow_edit=settings.allow_edited_replay,
         )
         self.cleaner = Cleaner(database, settings.retention)
-        self.relay = Relay(database, transport, settings.relay, runtime, counters, self)
+        self.relay = Relay(
+            database,
+            transport,
+            settings.relay,
+            runtime,
+            counters,
+            self,
+            keep_history=settings.retention.sent > timedelta(0),
+        )
         self._wake_retries, self._died = wake_retries, died
         writer = OutboxWriter(registry.application, registry.environment, settings.limits, database.tables)
         self._unit_of_work = UnitOfWorkServices(database, dispatcher, writer, runtime, self.relay.wake)

@@ -62,6 +62,10 @@ class OutboxWriter:
         name = type(event).__qualname__
         if event.correlation_id is None:
             event = event.model_copy(update={"correlation_id": lineage.correlation_id})
+        if not 0 < len(event.correlation_id or "") <= _LONGEST_KEY:
+            raise EventRefusedError(
+                name, "its correlation id is empty or too long", f"Use 1 to {_LONGEST_KEY} characters"
+            )
         topic, address = self._address(type(event), outgoing.topic)
         key = outgoing.key if outgoing.key is not None else self._key(event)
         if key is not None and not 0 < len(key) <= _LONGEST_KEY:

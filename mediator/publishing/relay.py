@@ -51,7 +51,6 @@ class RelaySettings(BaseModel):
     poll: timedelta = Field(default=timedelta(seconds=1), gt=timedelta(0), le=timedelta(minutes=1))
     retry: RetryPolicy = RetryPolicy.exponential()
     ramp_patience: timedelta = Field(default=timedelta(seconds=2), ge=timedelta(0), le=timedelta(minutes=1))
-    keep_history: bool = True
 
 
 class Undertaker(Protocol):
@@ -77,17 +76,19 @@ class Relay:
         runtime: Runtime,
         counters: Counters,
         undertaker: Undertaker,
+        *,
+        keep_history: bool,
     ) -> None:
         self._database, self._outbox, self._slots = database, OutboxTable(database), SlotLocks(database)
         self._transport, self._settings, self._runtime = transport, settings, runtime
-        self._counters, self._undertaker = counters, undertaker
+        self._counters, self._undertaker, self._keep_history = counters, undertaker, keep_history
         self._dirty: set[int] = set(range(SLOTS))
         self._wakened = asyncio.Event()
         self._in_flight: dict[int, RowMapping] = {}
         self._confirmed: deque[int] = deque()
         self._confirmations = asyncio.Event()
         self._publishing: set[asyncio.Task[None]] = set()
-        self._size = 1
+        self._size, self._turn = 1, 0
         self._recorded: set[int] = set()
         self._pause = 0.0
         self._stopped = asyncio.Event()
@@ -148,7 +149,8 @@ class Relay:
             self._dirty.update(range(SLOTS))
         self._runtime.reached("relay.after_lock")
         found = False
-        for slot in sorted(self._dirty & set(owned)):
+        # Slots take turns: one that never runs dry must not starve the others when the room is scarce.
+        for slot in sorted(self._dirty & set(owned), key=lambda slot: (slot - self._turn) % SLOTS):
             room = min(self._size, self._settings.in_flight - len(self._in_flight))
             if room <= 0 or self._stopped.is_set():
                 break
@@ -159,7 +161,7 @@ class Relay:
             if len(rows) < room:
                 self._dirty.discard(slot)
             if rows:
-                found = True
+                found, self._turn = True, slot + 1
                 await self._hand_over(rows)
         if not found and not self._dirty:
             # The backlog that was found at the start is gone: nothing in it kills the process.
@@ -196,13 +198,14 @@ class Relay:
         return healthy
 
     async def _publish(self, rows: Sequence[RowMapping]) -> None:
-        # By identity: the same event may have been published twice, as two rows.
-        envelopes = {id(envelope): (row, envelope) for row in rows for envelope in [Envelope.from_row(row)]}
         open_rows = {row["position"]: row for row in rows}
         failed_keys: set[str] = set()
         try:
-            async for envelope, error in self._transport.publish([envelope for _, envelope in envelopes.values()]):
-                row, _ = envelopes[id(envelope)]
+            envelopes = [found for row in rows if (found := await self._envelope(row)) is not None]
+            # By identity: the same event may have been published twice, as two rows.
+            row_of = {id(envelope): row for row, envelope in envelopes}
+            async for envelope, error in self._transport.publish([envelope for _, envelope in envelopes]):
+                row = row_of[id(envelope)]
                 open_rows.pop(row["position"], None)
                 if error is None:
                     self._confirm(row)
@@ -213,6 +216,14 @@ class Relay:
                 self._in_flight.pop(position, None)
             self._dirty.update(row["slot"] for row in rows)
             self._wakened.set()
+
+    async def _envelope(self, row: RowMapping) -> tuple[RowMapping, Envelope] | None:
+        try:
+            return row, Envelope.from_row(row)
+        except ValueError as error:
+            # Somebody wrote to the table: the row dies alone, not the batch with it.
+            await self._die(row, PublishRefusedError(self._transport.name, row["topic"], f"unreadable row: {error}"))
+            return None
 
     def _published(self, task: asyncio.Task[None]) -> None:
         self._publishing.discard(task)
@@ -237,7 +248,7 @@ class Relay:
             group = [self._confirmed.popleft() for _ in range(min(len(self._confirmed), self._settings.batch))]
             self._runtime.reached("relay.before_delete")
             try:
-                await self._outbox.complete(group, keep_history=self._settings.keep_history)
+                await self._outbox.complete(group, keep_history=self._keep_history)
             except BaseException:
                 self._confirmed.extendleft(reversed(group))
                 raise

@@ -97,6 +97,13 @@ def _before_flush(session: Session, _context: object, _instances: object) -> Non
     session.info[_OWNER].check_task()
 
 
+@event.listens_for(OwnedSession, "before_commit")
+def _before_commit(session: OwnedSession) -> None:
+    # `async with session.begin()` and `get_transaction().commit()` do not pass by Session.commit().
+    if not session.released and session.get_nested_transaction() is None:
+        raise TransactionOwnedError("commit")
+
+
 @event.listens_for(OwnedSession, "after_transaction_create")
 def _after_begin(session: Session, transaction: SessionTransaction) -> None:
     if transaction.nested:

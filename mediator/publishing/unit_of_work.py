@@ -162,6 +162,10 @@ class SqlUnitOfWork:
         elif task is not self._owner:
             raise ConcurrentUseError(self._owner.get_name(), "(none)" if task is None else task.get_name())
 
+    def hand_over(self) -> None:
+        """Let the next task that uses the session be the one it serves: a fixture opens it for a test."""
+        self._owner = None
+
     def savepoint_began(self, savepoint: object) -> None:
         """Remember where things stood."""
         self._savepoints[savepoint] = (recording_mark(), len(self._rows), frozenset(self._tracked))
@@ -180,7 +184,7 @@ class SqlUnitOfWork:
 
     async def __aenter__(self) -> Self:
         self._open = True
-        task = asyncio.current_task()
+        self._owner = task = asyncio.current_task()
         self._cancellations = task.cancelling() if task else 0
         if self._ambient:
             if current_lineage() is not self.lineage:

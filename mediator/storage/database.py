@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -124,6 +125,8 @@ def checked_url(url: str | URL) -> URL:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the database asks to roll back and try again: no fault of the handler, so no attempt is counted."""
+    if isinstance(error, PoolTimeoutError):
+        return True
     if isinstance(error, (OperationalError, InterfaceError)):
         return error.connection_invalidated or any(busy in str(error.orig) for busy in _BUSY)
     return False
