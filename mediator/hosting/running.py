@@ -11,6 +11,7 @@ from mediator.application.invocation import compile_invocation
 from mediator.clock import Runtime
 from mediator.consuming.consumer import Consumer
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
+from mediator.consuming.parking import Parking
 from mediator.consuming.reading import Reader
 from mediator.consuming.retries import Retries
 from mediator.consuming.subscriber import Subscriber
@@ -125,9 +126,8 @@ class Running:
         entries = [entry for entry in registry.subscribers if entry.module == module]
         if not entries:
             return
-        idempotent = IdempotentConsumer(
-            services.database, services.open, self._runtime, self._counters, self._wake_retries, services.died
-        )
+        parking = Parking(services.database, self._runtime, self._wake_retries, services.died)
+        idempotent = IdempotentConsumer(services.database, parking, services.open, self._runtime, self._counters)
         reader = Reader(module, registry.catalog, self._settings.limits, services.database, services.died)
         group = f"{registry.application}.{module}"
         consumers = [

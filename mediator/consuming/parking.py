@@ -1,0 +1,162 @@
+"""Parking: a subscriber takes charge of an event without having handled it, or gives it up.
+
+Inbox row and parked row are written together: from then on the broker does not have to keep the event, a duplicate of
+it is skipped, and the attempts that are left run from the database. What is given up stays as a dead letter; the
+application is told after that is committed.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from enum import Enum
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediator.clock import Runtime
+from mediator.consuming.failures import failure_facts
+from mediator.consuming.subscriber import Subscriber
+from mediator.errors import IdentityConflictError
+from mediator.messaging.catalog import Received
+from mediator.messaging.cloudevents import to_headers
+from mediator.storage.database import Database
+from mediator.storage.inbox import Claim, InboxTable
+from mediator.storage.parked import BLOCKED, DEAD, RETRY, ParkedTable
+
+__all__ = ["Outcome", "Parking"]
+
+
+class Outcome(Enum):
+    """What became of an event at one subscriber; the value is the counter's name."""
+
+    HANDLED = "handled"
+    DUPLICATE = "duplicate_skipped"
+    CONFLICT = "conflict_quarantined"
+    PARKED = "parked"
+    DEAD = "died"
+
+
+class Parking:
+    """Claims, parks and buries for the subscribers of one database."""
+
+    def __init__(
+        self,
+        database: Database,
+        runtime: Runtime,
+        parked_one: Callable[[], None],
+        died: Callable[[str, UUID], Awaitable[None]],
+    ) -> None:
+        self._database, self._runtime, self._parked_one, self._died = database, runtime, parked_one, died
+        self._inbox, self._rows = InboxTable(database.tables), ParkedTable(database)
+
+    async def claim(self, connection: AsyncConnection, subscriber: Subscriber, received: Received) -> Claim:
+        """Take charge of an event in the transaction of `connection`, unless this subscriber did before."""
+        return await self._inbox.claim(
+            connection, subscriber.id, subscriber.entry.aliases, received.envelope.event_id, received.payload_hash
+        )
+
+    async def is_blocked(self, connection: AsyncConnection, subscriber: Subscriber, received: Received) -> bool:
+        """Whether an earlier delivery of the event's key is parked, for a subscriber that keeps order."""
+        key = received.envelope.key
+        return subscriber.keeps_order and key is not None and await self._rows.blocks(connection, subscriber.id, key)
+
+    async def take_charge(
+        self,
+        subscriber: Subscriber,
+        received: Received,
+        *,
+        status: str,
+        reason: str,
+        attempts: int = 0,
+        delay: timedelta = timedelta(0),
+        error: BaseException | None = None,
+    ) -> Outcome:
+        """Inbox row and parked row together: from now on the broker does not have to keep the event."""
+        self._runtime.reached("dead.before_store")
+        async with self._database.begin() as connection:
+            claim = await self.claim(connection, subscriber, received)
+            if claim is Claim.TAKEN:
+                if await self.is_blocked(connection, subscriber, received):
+                    status, reason = BLOCKED, "behind its key"
+                await self._rows.park(
+                    connection,
+                    _values(subscriber.id, received, status, reason, attempts, error),
+                    delay=delay if status == RETRY else None,
+                )
+        if claim is Claim.CONFLICT:
+            return await self.quarantine(subscriber, received)
+        if claim is Claim.DUPLICATE:
+            return Outcome.DUPLICATE
+        if status == DEAD:
+            await self._died(subscriber.id, received.envelope.event_id)
+            return Outcome.DEAD
+        self._parked_one()
+        return Outcome.PARKED
+
+    async def count_attempt(self, subscriber: Subscriber, position: int, counted: int) -> bool:
+        """Count an attempt before it runs; False when another run was faster."""
+        delay = subscriber.entry.retry.delay_after(counted + 1, self._runtime.random)
+        return await self._rows.claim(position, counted, delay)
+
+    async def uncount_attempt(self, position: int, attempt: int) -> None:
+        """Take a counted attempt back: what ended it was nobody's failure."""
+        await self._rows.unclaim(position, attempt)
+
+    async def finish(self, connection: AsyncConnection, position: int, attempt: int) -> bool:
+        """Remove a parked delivery in the transaction of its handler; False when another run was faster."""
+        return await self._rows.finish(connection, position, attempt)
+
+    async def release_next(self, connection: AsyncConnection, subscriber: Subscriber, key: str | None) -> None:
+        """Let the delivery go that waits behind the one which was handled."""
+        if subscriber.keeps_order and key is not None:
+            await self._rows.release_next(connection, subscriber.id, key)
+
+    async def failed(
+        self, subscriber: Subscriber, received: Received, position: int, attempt: int, error: BaseException
+    ) -> Outcome:
+        """Record why an attempt of a parked delivery failed: it waits for the next one, or is given up."""
+        policy, facts = subscriber.entry.retry, {"reason": "failed", **failure_facts(error)}
+        if not policy.gives_up(attempt, error):
+            await self._rows.fail(position, attempt, policy.delay_after(attempt, self._runtime.random), facts)
+            self._parked_one()
+            return Outcome.PARKED
+        self._runtime.reached("dead.before_store")
+        if await self._rows.die(position, attempt, facts):
+            await self._died(subscriber.id, received.envelope.event_id)
+        return Outcome.DEAD
+
+    async def quarantine(self, subscriber: Subscriber, received: Received) -> Outcome:
+        """Keep another content under a known id as a dead letter, under an id made of both."""
+        envelope = received.envelope
+        identity = uuid5(envelope.event_id, received.payload_hash.hex())
+        error = IdentityConflictError(subscriber.id, envelope.event_id)
+        async with self._database.begin() as connection:
+            claim = await self._inbox.claim(connection, subscriber.id, (), identity, received.payload_hash)
+            if claim is Claim.TAKEN:
+                values = _values(subscriber.id, received, DEAD, "identity conflict", 0, error)
+                # Without its key: nothing that is right waits behind what is wrong.
+                await self._rows.park(connection, {**values, "event_id": identity, "partition_key": None})
+        if claim is Claim.TAKEN:
+            await self._died(subscriber.id, identity)
+        return Outcome.CONFLICT
+
+
+def _values(
+    subscriber_id: str, received: Received, status: str, reason: str, attempts: int, error: BaseException | None
+) -> dict[str, Any]:
+    """The columns of a parked delivery."""
+    envelope = received.envelope
+    return {
+        "subscriber_id": subscriber_id,
+        "event_id": envelope.event_id,
+        "status": status,
+        "reason": reason,
+        "attempts": attempts,
+        "topic": envelope.topic,
+        "partition_key": envelope.key,
+        "headers": json.dumps(to_headers(envelope)),
+        "body": envelope.body,
+        "correlation_id": envelope.correlation_id,
+        **(failure_facts(error) if error is not None else {}),
+    }
