@@ -23,5 +23,7 @@ class MessageContext:
     topic: str | None = None
     partition_key: str | None = None
     attempt: int = 1
+    traceparent: str | None = None
+    """W3C trace context of the publisher or caller."""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The publisher's own headers."""

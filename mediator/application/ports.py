@@ -50,12 +50,21 @@ class UnitOfWork(Protocol):
 
 
 class Mediator(Protocol):
-    """Sends commands and queries to their one handler."""
+    """Sends commands and queries to their one handler.
+
+    The caller may give the correlation id (`X-Correlation-ID`) and trace context (W3C `traceparent`) that it has; both
+    travel with everything that the message sets off. Raises HandlerNotFoundError, ValidationFailedError, and whatever
+    the handler raises.
+    """
 
     @overload
-    async def send(self, message: "Command[R]", *, correlation_id: str | None = None) -> R: ...
+    async def send(
+        self, message: "Command[R]", *, correlation_id: str | None = None, traceparent: str | None = None
+    ) -> R: ...
     @overload
-    async def send(self, message: "Query[R]", *, correlation_id: str | None = None) -> R: ...
+    async def send(
+        self, message: "Query[R]", *, correlation_id: str | None = None, traceparent: str | None = None
+    ) -> R: ...
 
     def stream(self, query: "StreamQuery[R]", *, correlation_id: str | None = None) -> AsyncIterator[R]:
         """The answers of a streaming query, one by one."""

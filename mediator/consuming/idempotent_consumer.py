@@ -166,6 +166,7 @@ class IdempotentConsumer:
             topic=envelope.topic,
             partition_key=envelope.key,
             attempt=attempt,
+            traceparent=envelope.traceparent,
             headers=envelope.headers,
         )
         lineage = Lineage(

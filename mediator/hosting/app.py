@@ -149,7 +149,7 @@ class MediatorApp:
 
     @asynccontextmanager
     async def unit_of_work(
-        self, module: str | None = None, *, correlation_id: str | None = None
+        self, module: str | None = None, *, correlation_id: str | None = None, traceparent: str | None = None
     ) -> AsyncIterator[SqlUnitOfWork]:
         """A unit of work by hand; leaving the block commits, an exception rolls back. Inside another one it joins."""
         services = self._services(module or self._modules[0].name)
@@ -158,7 +158,7 @@ class MediatorApp:
             joined.check_task()
             yield joined
             return
-        lineage = new_lineage(self._runtime, "unit of work", correlation_id)
+        lineage = new_lineage(self._runtime, "unit of work", correlation_id, traceparent)
         context = MessageContext(
             message_id=lineage.message_id,
             message_type="unit of work",

@@ -46,14 +46,16 @@ class BlockingMediator:
         self._stack.close()
 
     @overload
-    def send(self, message: Command[R], *, correlation_id: str | None = None) -> R: ...
+    def send(self, message: Command[R], *, correlation_id: str | None = None, traceparent: str | None = None) -> R: ...
     @overload
-    def send(self, message: Query[R], *, correlation_id: str | None = None) -> R: ...
-    def send(self, message: Command[R] | Query[R], *, correlation_id: str | None = None) -> R:
+    def send(self, message: Query[R], *, correlation_id: str | None = None, traceparent: str | None = None) -> R: ...
+    def send(
+        self, message: Command[R] | Query[R], *, correlation_id: str | None = None, traceparent: str | None = None
+    ) -> R:
         """Give the result of the message's handler; what it changed is committed when this returns."""
 
         async def send() -> R:
-            return await self._app.mediator.send(message, correlation_id=correlation_id)
+            return await self._app.mediator.send(message, correlation_id=correlation_id, traceparent=traceparent)
 
         return self._entered("send()").call(send)
 

@@ -7,9 +7,10 @@ modules and definitions. What it leads to is looked up once per type.
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 from uuid import UUID
 
+from mediator.application import Publishable, UnitOfWork
 from mediator.application.converters import publishables
 from mediator.application.invocation import Invoke, compile_invocation
 from mediator.domain import AggregateRoot, DomainEvent
@@ -17,10 +18,15 @@ from mediator.messaging.handling import Build
 from mediator.messaging.registry import Registry
 from mediator.publishing.outbox import Origin
 
-if TYPE_CHECKING:
-    from mediator.publishing.unit_of_work import SqlUnitOfWork
+__all__ = ["DispatchingUnitOfWork", "DomainEventDispatcher", "RaisedEvent"]
 
-__all__ = ["DomainEventDispatcher", "RaisedEvent"]
+
+class DispatchingUnitOfWork(UnitOfWork, Protocol):
+    """A unit of work whose domain events are dispatched."""
+
+    def publish_from(self, origin: Origin, event: Publishable) -> None:
+        """Publish what a converter made."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class DomainEventDispatcher:
         self._plans = plans
         self._routes: dict[type[DomainEvent], _Route] = {}
 
-    async def dispatch(self, raised: RaisedEvent, uow: "SqlUnitOfWork") -> None:
+    async def dispatch(self, raised: RaisedEvent, uow: DispatchingUnitOfWork) -> None:
         """Run the event's handlers, then collect what its converters make of it."""
         route = self._route(type(raised.event))
         for build, invoke in route.handlers:

@@ -6,10 +6,10 @@ A message that is sent while a unit of work is open joins it: no second transact
 commit. The chain of behaviours is put together once per message type.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-from uuid import UUID
 
 from mediator.application import MessageContext, PipelineBehavior, WithEvents
 from mediator.application.behaviors import Proceed
@@ -24,6 +24,7 @@ from mediator.publishing.unit_of_work import SqlUnitOfWork, current_unit_of_work
 __all__ = ["OpenModule", "UnitOfWorkMediator", "new_lineage"]
 
 _LONGEST_CORRELATION_ID = 200
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class OpenModule(Protocol):
@@ -68,7 +69,7 @@ class UnitOfWorkMediator:
         self._outside = [plans(behavior)(None) for behavior in behaviors if not behavior.inside_transaction]
         self._inside = [plans(behavior) for behavior in behaviors if behavior.inside_transaction]
 
-    async def send(self, message: Any, *, correlation_id: str | None = None) -> Any:
+    async def send(self, message: Any, *, correlation_id: str | None = None, traceparent: str | None = None) -> Any:
         """Give the result of the message's handler; what it changed is committed when this returns."""
         if not self._is_running():
             raise NotRunningError("send()")
@@ -79,7 +80,7 @@ class UnitOfWorkMediator:
         if joined is not None:
             joined.check_task()
             return await self._through(self._outside, message, lambda: self._handle(route, message, joined))
-        lineage = new_lineage(self._runtime, type(message).__name__, correlation_id)
+        lineage = new_lineage(self._runtime, type(message).__name__, correlation_id, traceparent)
 
         async def in_unit_of_work() -> Any:
             context = _context(message, route.module, lineage)
@@ -123,21 +124,26 @@ class UnitOfWorkMediator:
 
 
 def new_lineage(
-    runtime: Runtime, cause: str, correlation_id: str | None = None, message_id: UUID | None = None
+    runtime: Runtime, cause: str, correlation_id: str | None = None, traceparent: str | None = None
 ) -> Lineage:
     """The lineage of something that begins here, or goes on with what is bound already."""
     if correlation_id is not None and not (
         0 < len(correlation_id) <= _LONGEST_CORRELATION_ID and correlation_id.isprintable()
     ):
-        raise EventRefusedError(
-            cause,
+        what, fix = (
             "its correlation id is empty, too long or not printable",
             f"Use 1 to {_LONGEST_CORRELATION_ID} characters",
         )
-    outer, identity = current_lineage(), message_id or runtime.new_id()
+        raise EventRefusedError(cause, what, fix)
+    if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
+        raise EventRefusedError(
+            cause, f"traceparent {traceparent[:80]!r}", "Use the W3C form: 00-<32 hex>-<16 hex>-<2 hex>"
+        )
+    outer, identity = current_lineage(), runtime.new_id()
     if outer is None:
-        return Lineage(correlation_id or str(identity), identity, cause)
-    return Lineage(correlation_id or outer.correlation_id, identity, cause, str(outer.message_id), outer.traceparent)
+        return Lineage(correlation_id or str(identity), identity, cause, None, traceparent)
+    correlation_id, traceparent = correlation_id or outer.correlation_id, traceparent or outer.traceparent
+    return Lineage(correlation_id, identity, cause, str(outer.message_id), traceparent)
 
 
 def _routes(
@@ -158,6 +164,7 @@ def _context(message: object, module: str, lineage: Lineage) -> MessageContext:
         correlation_id=lineage.correlation_id,
         causation_id=lineage.causation_id,
         module=module,
+        traceparent=lineage.traceparent,
     )
 
 

@@ -24,7 +24,7 @@ from mediator.storage.tables import Tables
 
 __all__ = ["Database", "checked_url", "is_transient"]
 
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON")
+_PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 _BUSY = ("database is locked", "database table is locked", "database is busy", "database schema is locked")
 
 
