@@ -13,6 +13,7 @@
     │   ├── UnitOfWorkRequiredError    publishing without a unit of work
     │   ├── UnitOfWorkClosedError      using one that has ended
     │   ├── ConcurrentUseError         a second task uses a unit of work
+    │   ├── OtherDatabaseError         joining a unit of work on another module's database
     │   ├── TransactionOwnedError      a handler commits, rolls back or closes the session
     │   ├── DomainEventOverflowError   domain events that do not come to an end
     │   ├── EventRefusedError          an integration event that cannot be published
@@ -50,6 +51,7 @@ __all__ = [
     "MediatorError",
     "NotRunningError",
     "OperationRefusedError",
+    "OtherDatabaseError",
     "PermanentError",
     "PublishRefusedError",
     "SchemaError",
@@ -178,6 +180,17 @@ class ConcurrentUseError(UsageError):
             f"task {intruder!r} uses the unit of work of task {owner!r}: a session serves one task at a time. "
             "Await one after the other, use asyncio.timeout() instead of asyncio.wait_for(), "
             "or give the other task a unit of work of its own"
+        )
+
+
+class OtherDatabaseError(UsageError):
+    """A unit of work cannot be joined from a module with another database."""
+
+    def __init__(self, what: str, module: str, database: str, joined: str) -> None:
+        self.what, self.module, self.database, self.joined = what, module, database, joined
+        super().__init__(
+            f"{what} inside a unit of work on {joined}, but module {module!r} has {database}: one transaction cannot "
+            "span both. Publish an integration event for that module, or do it after this unit of work has ended"
         )
 
 

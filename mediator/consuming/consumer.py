@@ -142,7 +142,7 @@ class Consumer:
 
     def _put(self, subscriber: Subscriber, received: Received, open_delivery: _Open) -> None:
         async def job() -> None:
-            set_aside = open_delivery.delivery.attempt > 1 or subscriber.id in self._paused
+            set_aside = open_delivery.delivery.attempt > 1 or subscriber.entry.id in self._paused
             try:
                 await self._idempotent.deliver(subscriber, received, set_aside=set_aside)
             except BaseException as error:

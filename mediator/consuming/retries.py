@@ -94,7 +94,8 @@ class Retries:
                 await self._sleep(poll if due_in is None or not room else min(due_in, poll))
 
     def _active(self) -> list[str]:
-        return [self._reading, *(name for name in self._subscribers if name not in self._paused)]
+        active = (name for name, (one, _) in self._subscribers.items() if one.entry.id not in self._paused)
+        return [self._reading, *active]
 
     async def _sleep(self, duration: timedelta) -> None:
         try:

@@ -42,7 +42,7 @@ from mediator.operations.dead_letters import DeadLetter, DeadLetters
 from mediator.operations.describe import describe
 from mediator.operations.lineage import LineageNode, lineage_of
 from mediator.publishing.mediator import new_lineage
-from mediator.publishing.unit_of_work import SqlUnitOfWork, current_unit_of_work
+from mediator.publishing.unit_of_work import SqlUnitOfWork, current_unit_of_work, join_unit_of_work
 from mediator.storage.database import Database, checked_url
 from mediator.storage.schema import create_schema, ddl, verify_schema
 from mediator.storage.tables import Tables
@@ -152,10 +152,10 @@ class MediatorApp:
         self, module: str | None = None, *, correlation_id: str | None = None, traceparent: str | None = None
     ) -> AsyncIterator[SqlUnitOfWork]:
         """A unit of work by hand; leaving the block commits, an exception rolls back. Inside another one it joins."""
-        services = self._services(module or self._modules[0].name)
-        joined = current_unit_of_work()
+        module = module or self._modules[0].name
+        services = self._services(module)
+        joined = join_unit_of_work("unit_of_work()", module, services.database)
         if joined is not None:
-            joined.check_task()
             yield joined
             return
         lineage = new_lineage(self._runtime, "unit of work", correlation_id, traceparent)
@@ -164,7 +164,8 @@ class MediatorApp:
             message_type="unit of work",
             correlation_id=lineage.correlation_id,
             causation_id=lineage.causation_id,
-            module=module or self._modules[0].name,
+            module=module,
+            traceparent=traceparent,
         )
         async with services.open(context, lineage) as uow:
             uow.hand_over()

@@ -59,7 +59,13 @@ class Running:
         self.services = list(by_database.values())
         self.of_module = {module: by_database[id(database)] for module, database in databases.items()}
         self.mediator = UnitOfWorkMediator(
-            registry, composition.plan, composition.behaviors, self._open, runtime, lambda: self._accepting
+            registry,
+            composition.plan,
+            composition.behaviors,
+            self._open,
+            self._database_of,
+            runtime,
+            lambda: self._accepting,
         )
         self.consumers: list[Consumer] = []
         self.retries: list[Retries] = []
@@ -120,6 +126,9 @@ class Running:
 
     def _open(self, context, lineage, *, read_only=False, ambient=True):  # type: ignore[no-untyped-def]
         return self.of_module[context.module].open(context, lineage, read_only=read_only, ambient=ambient)
+
+    def _database_of(self, module: str) -> Database:
+        return self.of_module[module].database
 
     def _add_consumers(self, module: str) -> None:
         registry, services = self._composition.registry, self.of_module[module]

@@ -82,7 +82,7 @@ class DatabaseServices:
         retries = {
             f"retries of {subscriber_id}": count
             for (subscriber_id, status), count in parked.items()
-            if status == RETRY and subscriber_id not in paused
+            if status == RETRY and subscriber_id.partition("@")[0] not in paused
         }
         return {**outbox, **retries}
 

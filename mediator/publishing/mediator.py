@@ -19,7 +19,8 @@ from mediator.errors import EventRefusedError, HandlerNotFoundError, NotRunningE
 from mediator.messaging.handling import Build
 from mediator.messaging.lineage import Lineage, current_lineage, in_lineage
 from mediator.messaging.registry import HandlerEntry, Registry
-from mediator.publishing.unit_of_work import SqlUnitOfWork, current_unit_of_work
+from mediator.publishing.unit_of_work import SqlUnitOfWork, join_unit_of_work
+from mediator.storage.database import Database
 
 __all__ = ["OpenModule", "UnitOfWorkMediator", "new_lineage"]
 
@@ -52,10 +53,11 @@ class UnitOfWorkMediator:
         plans: Callable[[type], Build],
         behaviors: Sequence[type[PipelineBehavior]],
         open_module: OpenModule,
+        database_of: Callable[[str], Database],
         runtime: Runtime,
         is_running: Callable[[], bool],
     ) -> None:
-        self._open_module = open_module
+        self._open_module, self._database_of = open_module, database_of
         self._runtime = runtime
         self._is_running = is_running
         self._routes = {
@@ -76,9 +78,8 @@ class UnitOfWorkMediator:
         route = self._routes.get(type(message))
         if route is None:
             raise HandlerNotFoundError(type(message), "CommandHandler or QueryHandler")
-        joined = current_unit_of_work()
+        joined = join_unit_of_work(type(message).__name__, route.module, self._database_of(route.module))
         if joined is not None:
-            joined.check_task()
             return await self._through(self._outside, message, lambda: self._handle(route, message, joined))
         lineage = new_lineage(self._runtime, type(message).__name__, correlation_id, traceparent)
 
@@ -98,6 +99,11 @@ class UnitOfWorkMediator:
             module, build, handler_class = self._streams[type(query)]
         except KeyError:
             raise HandlerNotFoundError(type(query), "StreamQueryHandler") from None
+        joined = join_unit_of_work(type(query).__name__, module, self._database_of(module))
+        if joined is not None:
+            async for answer in handler_class.handle(build(joined), query):
+                yield answer
+            return
         lineage = new_lineage(self._runtime, type(query).__name__, correlation_id)
         context = _context(query, module, lineage)
         async with self._open_module(context, lineage, read_only=True, ambient=False) as uow:

@@ -34,6 +34,7 @@ from mediator.errors import (
     CommitOutcomeUnknownError,
     ConcurrentUseError,
     DomainEventOverflowError,
+    OtherDatabaseError,
     UnitOfWorkClosedError,
     UnitOfWorkRequiredError,
 )
@@ -43,7 +44,15 @@ from mediator.publishing.outbox import Origin, OutboxWriter
 from mediator.publishing.session import open_session
 from mediator.storage.database import Database
 
-__all__ = ["MAX_DEPTH", "MAX_EVENTS", "SqlUnitOfWork", "UnitOfWorkServices", "current_unit_of_work", "shielded"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_EVENTS",
+    "SqlUnitOfWork",
+    "UnitOfWorkServices",
+    "current_unit_of_work",
+    "join_unit_of_work",
+    "shielded",
+]
 
 MAX_DEPTH = 16
 """How many domain events may lead to one another in a unit of work."""
@@ -275,6 +284,16 @@ def current_unit_of_work() -> SqlUnitOfWork | None:
     """The open unit of work that this code runs in."""
     uow = _current.get()
     return uow if uow is not None and uow.is_open else None
+
+
+def join_unit_of_work(what: str, module: str, database: Database) -> SqlUnitOfWork | None:
+    """The unit of work that `what` takes part in, if one is open; raises when this task or module cannot."""
+    uow = current_unit_of_work()
+    if uow is not None:
+        uow.check_task()
+        if uow.database is not database:
+            raise OtherDatabaseError(what, module, database.name, uow.database.name)
+    return uow
 
 
 async def shielded(work: Awaitable[T]) -> T:
