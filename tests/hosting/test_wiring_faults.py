@@ -606,7 +606,7 @@ def test_all_faults_are_raised_at_once() -> None:
 
         async def handle(self, event: Opened) -> None: ...
 
-    class Twice(CommandHandler[Open, int], DomainEventHandler[Opened]):  # type: ignore[misc]
+    class Twice(CommandHandler[Open, int], DomainEventHandler[Opened]):
         async def handle(self, message: Any) -> Any: ...
 
     broken = module_of("broken")
