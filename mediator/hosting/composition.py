@@ -46,11 +46,11 @@ class Composition:
             }.items():
                 binder.bind(interface, to=injector.CallableProvider(provide))
 
-        root = injector.Injector([bind_provided, *bindings])
+        root = _injector("the application", [bind_provided, *bindings], None, faults)
         self._compile(self.behaviors, Plans(root), faults)
         by_module = _classes_of(self.registry)
         for module in modules:
-            own = root.create_child_injector(list(module.bindings))
+            own = _injector(f"module {module.name!r}", list(module.bindings), root, faults)
             self._compile(by_module.get(module.name, ()), Plans(own), faults)
         if faults:
             raise WiringError(faults)
@@ -79,6 +79,20 @@ class Composition:
         return self._validators
 
 
+def _injector(
+    where: str, bindings: Bindings, parent: injector.Injector | None, faults: list[Fault]
+) -> injector.Injector:
+    """An injector with these bindings; one that raises is a fault, and the others still count."""
+    made = injector.Injector(parent=parent)
+    for binding in bindings:
+        try:
+            made.binder.install(binding)
+        except Exception as error:  # noqa: BLE001 - whatever a binding raises is a fault of the wiring
+            what = f"binding {getattr(binding, '__qualname__', binding)} failed with {type(error).__name__}: {error}"
+            faults.append(Fault("binding", where, what, "Correct the function or injector module in `bindings`"))
+    return made
+
+
 def _classes_of(registry: Registry) -> dict[str, list[type[Any]]]:
     entries: list[HandlerEntry | SubscriberEntry] = [
         *registry.commands.values(),
@@ -100,11 +114,13 @@ def _misfits(wanted: type[Any], plan: Plan) -> list[tuple[str, str]]:
     """What a class takes of the unit of work and cannot use."""
     found = []
     function = getattr(wanted, "handle", None) or getattr(wanted, "convert", None)
-    if getattr(wanted, "blocking", False) and plan.needs & {"session", "sync_session"}:
+    if getattr(wanted, "blocking", False) and plan.needs & {"session", "sync_session", "unit of work"}:
         found.append(
             ("a blocking handler runs in a thread and has no session", "Return events or results, or drop `blocking`")
         )
-    elif inspect.iscoroutinefunction(function) and "sync_session" in plan.needs:
+    elif "sync_session" in plan.needs and (
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    ):
         found.append(("an `async def` handler gets a plain Session", "Take an AsyncSession, or write a plain `def`"))
     outside = issubclass(wanted, Validator) or (issubclass(wanted, PipelineBehavior) and not wanted.inside_transaction)
     if outside and plan.needs:

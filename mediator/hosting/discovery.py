@@ -6,32 +6,34 @@ What a class handles is read from its type arguments, through any number of gene
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, get_args, get_origin
 
 from mediator.errors import Fault
 
-__all__ = ["classes_below", "import_below", "is_concrete", "type_arguments"]
+__all__ = ["classes_below", "import_below", "is_concrete", "is_unfinished", "type_arguments"]
 
 
-def import_below(package: str, where: str, faults: list[Fault]) -> list[ModuleType]:
-    """Import `package` and all below it, in the order of names; what cannot be imported is a fault."""
-    root = _import(package, where, faults)
-    if root is None:
+def import_below(package: str, exclude: Collection[str], where: str, faults: list[Fault]) -> list[ModuleType]:
+    """Import `package` and all below it but `exclude`, in the order of names; what cannot be imported is a fault."""
+    module = _import(package, where, faults)
+    if module is None:
         return []
-    # A package that cannot be imported is a fault of `_import`; walking on must not raise it once more.
-    below = pkgutil.walk_packages(getattr(root, "__path__", ()), f"{package}.", onerror=lambda _: None)
-    # A `__main__` is a program: importing it would run it.
-    names = sorted(info.name for info in below if not info.name.endswith(".__main__"))
-    return [root, *filter(None, (_import(name, where, faults) for name in names))]
+    below = (f"{package}.{name}" for name in sorted(_children(getattr(module, "__path__", ()))))
+    return [
+        module,
+        *(found for name in below if name not in exclude for found in import_below(name, exclude, where, faults)),
+    ]
 
 
 def classes_below(modules: list[ModuleType]) -> Iterator[type[Any]]:
-    """The classes defined in these modules, in the order of their definition."""
+    """The classes defined in these modules, in the order of their definition, each once."""
     for module in modules:
-        for value in list(vars(module).values()):
-            if isinstance(value, type) and value.__module__ == module.__name__:
+        # A class may have a second name, left behind by a rename.
+        for value in dict.fromkeys(value for value in vars(module).values() if isinstance(value, type)):
+            if value.__module__ == module.__name__:
                 yield value
 
 
@@ -61,10 +63,26 @@ def is_concrete(found: type[Any]) -> bool:
     return not inspect.isabstract(found) and not getattr(found, "__parameters__", ())
 
 
+def is_unfinished(found: type[Any]) -> bool:
+    """Whether a class says what it handles but lacks the method for it, and is no base of others."""
+    return inspect.isabstract(found) and not getattr(found, "__parameters__", ()) and not found.__subclasses__()
+
+
+def _children(paths: Iterable[str]) -> set[str]:
+    names = {info.name for info in pkgutil.iter_modules(paths)}
+    # A folder without `__init__.py` is a package too; pkgutil does not see it.
+    for path in paths:
+        for folder in Path(path).iterdir() if Path(path).is_dir() else ():
+            if folder.is_dir() and folder.name.isidentifier() and next(folder.rglob("*.py"), None) is not None:
+                names.add(folder.name)
+    # A `__main__` is a program: importing it would run it.
+    return names - {"__main__", "__pycache__"}
+
+
 def _import(name: str, where: str, faults: list[Fault]) -> ModuleType | None:
     try:
         return importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001 - whatever a module raises is a fault of the wiring
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module raises is a fault of the wiring
         what = f"importing {name} failed with {type(error).__name__}: {error}"
         faults.append(Fault("import", where, what, "Correct the module, or the name of the package"))
         return None

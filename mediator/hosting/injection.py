@@ -56,10 +56,10 @@ class Plan:
 
     build: Callable[[Any], Any]
     needs: frozenset[str] = frozenset()
-    """What of the unit of work it takes: `session`, `sync_session`, `context`, `self`, or `scope`."""
+    """What it takes of the unit of work: `session`, `sync_session`, `context`, `publisher`, `scope`, or all of it."""
 
 
-_ITSELF = Plan(lambda uow: uow, frozenset({"self"}))
+_ITSELF = Plan(lambda uow: uow, frozenset({"unit of work"}))
 _SCOPED: dict[Any, Plan] = {
     sqlalchemy.ext.asyncio.AsyncSession: Plan(lambda uow: uow.session, frozenset({"session"})),
     sqlmodel.ext.asyncio.session.AsyncSession: Plan(lambda uow: uow.session, frozenset({"session"})),
@@ -68,7 +68,7 @@ _SCOPED: dict[Any, Plan] = {
     MessageContext: Plan(lambda uow: uow.context, frozenset({"context"})),
     UnitOfWork: _ITSELF,
     SqlUnitOfWork: _ITSELF,
-    IntegrationEventPublisher: _ITSELF,
+    IntegrationEventPublisher: Plan(lambda uow: uow, frozenset({"publisher"})),
 }
 
 

@@ -26,6 +26,8 @@ class Module:
     name: str
     package: str
     bindings: Bindings = ()
+    exclude: tuple[str, ...] = ()
+    """Dotted names below `package` that are not imported: migrations, scripts."""
     database: str | None = None
 
     def __post_init__(self) -> None:

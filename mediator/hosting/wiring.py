@@ -23,7 +23,7 @@ from mediator.application import (
 )
 from mediator.domain import DomainEvent
 from mediator.errors import Fault
-from mediator.hosting.discovery import classes_below, import_below, is_concrete, type_arguments
+from mediator.hosting.discovery import classes_below, import_below, is_concrete, is_unfinished, type_arguments
 from mediator.hosting.module import Module
 from mediator.messaging.catalog import EventCatalog
 from mediator.messaging.registry import ConverterEntry, HandlerEntry, Registry, SubscriberEntry
@@ -108,7 +108,7 @@ class _Wiring:
                     self._fault("module", f"module {module.name!r}", what, "Give each module a package of its own")
 
     def _take(self, module: Module | None, package: str, where: str) -> None:
-        imported = import_below(package, where, self.faults)
+        imported = import_below(package, () if module is None else module.exclude, where, self.faults)
         for one in imported:
             for value in vars(one).values():
                 if isinstance(value, Upcaster):
@@ -123,6 +123,9 @@ class _Wiring:
                 self._take_handler(module, found, kinds)
 
     def _take_handler(self, module: Module, found: type[Any], kinds: list[type[Any]]) -> None:
+        if is_unfinished(found):
+            missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+            self._fault("signature", found, f"it lacks {missing}()", "Write the method, or correct its name")
         if not is_concrete(found):
             return
         if len(kinds) > 1:
@@ -282,6 +285,10 @@ class _Wiring:
 
 
 def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
+    if not isinstance(found.subscriber_id, str | None):
+        yield f"subscriber_id = {found.subscriber_id!r}", "Use a text"
+    if not isinstance(found.aliases, tuple | list) or not all(isinstance(alias, str) for alias in found.aliases):
+        yield f"aliases = {found.aliases!r}", "Use a tuple of texts"
     if found.ordering not in ("key", "none"):
         yield f"ordering = {found.ordering!r}", 'Use "key" or "none"'
     if not isinstance(found.concurrency, int) or not 1 <= found.concurrency <= _MOST_LANES:

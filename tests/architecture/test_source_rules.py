@@ -21,6 +21,7 @@ MAY_CATCH_EVERYTHING = {
     "mediator/consuming/lanes.py: Lanes._work",
     "mediator/consuming/retries.py: Retries._retry",
     "mediator/hosting/app.py: MediatorApp._died",
+    "mediator/hosting/composition.py: _injector",
     "mediator/hosting/discovery.py: _import",
     "mediator/messaging/supervision.py: keep_running",
 }
