@@ -22,7 +22,7 @@ from contracts.errors import TopicError
 from contracts.events import IntegrationEvent
 from contracts.naming import kebab_case, plural, wire_name
 
-__all__ = ["MAX_ADDRESS_LENGTH", "Topic", "event_topic", "has_topic", "topic_of"]
+__all__ = ["MAX_ADDRESS_LENGTH", "MAX_TYPE_LENGTH", "Topic", "event_topic", "has_topic", "topic_of"]
 
 E = TypeVar("E", bound=IntegrationEvent)
 
@@ -30,7 +30,8 @@ MAX_ADDRESS_LENGTH = 249  # Kafka's; the other brokers allow more
 
 _SEGMENT = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _SEGMENTS = re.compile(rf"{_SEGMENT.pattern}(?:\.{_SEGMENT.pattern})*")
-_VERSION = re.compile(r"v[1-9][0-9]*")
+_VERSION = re.compile(r"v[1-9][0-9]{0,5}")
+MAX_TYPE_LENGTH = 150  # with a version behind it; a wire name longer than that no reader takes
 _ATTRIBUTE = "__contract_topic__"
 
 
@@ -49,9 +50,10 @@ class Topic:
         _require(_SEGMENTS, self.topic, "topic", "use segments of a-z, 0-9 and single hyphens, joined by dots")
         _require(_SEGMENT, self.name, "name", "pass name= with a-z, 0-9 and single hyphens, such as 'order-placed'")
         if self.version:
-            _require(
-                _VERSION, self.version, "version", "use 'v' and a positive whole number, or an empty text for none"
-            )
+            _require(_VERSION, self.version, "version", "use 'v' and a number up to 999999, or an empty text for none")
+        if _VERSION.fullmatch(self.name) or len(self.type) > MAX_TYPE_LENGTH:
+            advice = f"pass name= with something that is no version, and at most {MAX_TYPE_LENGTH} characters in all"
+            raise TopicError(f"name {self.name!r}", "it cannot be told from a version, or is too long", advice)
         last_segment = self.topic.rpartition(".")[2]
         if _VERSION.fullmatch(last_segment):
             # "payments.v1" without a version and "payments" with "v1" would be one address.

@@ -9,6 +9,7 @@ Scoped to a unit of work are its session, context, publisher, and every class bo
 """
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -73,17 +74,18 @@ _SCOPED: dict[Any, Plan] = {
 
 
 class Plans:
-    """Compiled plans of one module."""
+    """Compiled plans of one injector: a module's, or the application's."""
 
     def __init__(self, source: injector.Injector) -> None:
         self._injector = source
+        self._parent = None if source.parent is None else Plans(source.parent)
         self._plans: dict[Any, Plan] = {}
         for interface, plan in _SCOPED.items():
             self._bind_scoped(interface, plan)
 
     def for_class(self, wanted: type[Any]) -> Plan:
         """The plan for a handler class; raises MissingBindingError with the path to what is missing."""
-        return self._interface(wanted, [])
+        return self.plan(wanted, [])
 
     def _bind_scoped(self, interface: Any, plan: Plan) -> None:
         # For what is left to the injector: there, the unit of work is found by context.
@@ -96,23 +98,44 @@ class Plans:
         self._injector.binder.bind(interface, to=injector.CallableProvider(provide))
         self._plans[interface] = plan
 
-    def _interface(self, interface: Any, path: list[str]) -> Plan:
+    def plan(self, interface: Any, path: list[Any]) -> Plan:
+        """The plan for `interface`, which `path` led to."""
         if interface in self._plans:
             return self._plans[interface]
-        name = getattr(interface, "__qualname__", str(interface))
-        if name in path:
-            raise MissingBindingError([*path, name], "it needs itself")
-        path = [*path, name]
-        if _binder_of(interface, self._injector) is None:
-            _check_buildable(interface, path)
-        plan = self._plans[interface] = self._bound(interface, path)
+        if interface in path:
+            raise MissingBindingError(_names([*path, interface]), "it needs itself")
+        path = [*path, interface]
+        if get_origin(interface) in (injector.AssistedBuilder, injector.ProviderOf):
+            plan = self._asked_at_run_time(interface)
+        else:
+            if _binder_of(interface, self._injector) is None:
+                _check_buildable(interface, path)
+            plan = self._inherited(interface, path) or self._bound(interface, path)
+        self._plans[interface] = plan
         return plan
 
-    def _bound(self, interface: Any, path: list[str]) -> Plan:
+    def _asked_at_run_time(self, interface: Any) -> Plan:
+        return Plan(lambda _uow: self._injector.get(interface), frozenset({"scope"}))
+
+    def _inherited(self, interface: Any, path: list[Any]) -> Plan | None:
+        """A singleton of the application is built with the application's bindings, not with this module's."""
+        binding, owner = self._injector.binder.get_binding(interface)
+        implicit = isinstance(binding, injector.ImplicitBinding)
+        if self._parent is None or _scope_of(binding) is not injector.SingletonScope:
+            return None
+        if owner is self._injector.binder and not implicit:
+            return None
+        try:
+            return self._parent.plan(interface, path[:-1])
+        except MissingBindingError:
+            if implicit:
+                return None
+            raise
+
+    def _bound(self, interface: Any, path: list[Any]) -> Plan:
         # The providers' own attributes have no public form; a provider without them is left to the injector.
         binding, owner = self._injector.binder.get_binding(interface)
-        scope = getattr(binding.scope, "scope", binding.scope)
-        provider = binding.provider
+        scope, provider = _scope_of(binding), binding.provider
         if isinstance(provider, injector.InstanceProvider):
             instance = provider.get(self._injector)
             return Plan(lambda _uow: instance)
@@ -122,47 +145,46 @@ class Plans:
             function = provider._callable  # noqa: SLF001
             made = self._call(function, injector.get_bindings(function), path)
         else:
-            return Plan(lambda _uow: self._injector.get(interface), frozenset({"scope"}))
+            return self._asked_at_run_time(interface)
         if scope is injector.NoScope:
             return made
         if scope is UnitOfWorkScope:
             return Plan(_once_per_unit_of_work(interface, made.build), made.needs | {"scope"})
         if scope is not injector.SingletonScope:
-            return Plan(lambda _uow: self._injector.get(interface), frozenset({"scope"}))
+            return self._asked_at_run_time(interface)
         if made.needs:
-            raise MissingBindingError(
-                path, f"a singleton cannot have the {', '.join(sorted(made.needs))} of a unit of work"
-            )
+            what = f"a singleton cannot have the {', '.join(sorted(made.needs))} of a unit of work"
+            raise MissingBindingError(_names(path), what)
         if isinstance(provider, injector.ClassProvider) and binding.interface is interface:
             # So that the injector, asked elsewhere, builds the same one, decorated with @inject or not.
             build = made.build
             owner.bind(interface, to=injector.CallableProvider(lambda: build(None)), scope=scope)
         return Plan(_once(lambda: self._injector.get(interface)))
 
-    def _construction(self, wanted: type[Any], path: list[str]) -> Plan:
+    def _construction(self, wanted: type[Any], path: list[Any]) -> Plan:
         if wanted.__init__ is object.__init__:
             return Plan(lambda _uow: wanted())
         return self._call(wanted, _constructor_parameters(wanted, path, self._injector), path)
 
-    def _call(self, function: Callable[..., Any], parameters: dict[str, Any], path: list[str]) -> Plan:
-        plans = {name: self._interface(interface, path) for name, interface in parameters.items()}
+    def _call(self, function: Callable[..., Any], parameters: dict[str, Any], path: list[Any]) -> Plan:
+        plans = {name: self.plan(interface, path) for name, interface in parameters.items()}
         needs = frozenset().union(*(plan.needs for plan in plans.values())) if plans else frozenset()
         return Plan(_calling(function, {name: plan.build for name, plan in plans.items()}), needs)
 
 
-def _constructor_parameters(wanted: type[Any], path: list[str], source: injector.Injector) -> dict[str, Any]:
+def _constructor_parameters(wanted: type[Any], path: list[Any], source: injector.Injector) -> dict[str, Any]:
     try:
         hints = get_type_hints(wanted.__init__, include_extras=True)
         signature = inspect.signature(wanted)
     except (NameError, TypeError, ValueError) as error:
-        raise MissingBindingError(path, f"its constructor's annotations cannot be read: {error}") from error
+        raise MissingBindingError(_names(path), f"its constructor's annotations cannot be read: {error}") from error
     found: dict[str, Any] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if name not in hints:
             if parameter.default is parameter.empty:
-                raise MissingBindingError([*path, name], "the parameter has no annotation")
+                raise MissingBindingError([*_names(path), name], "the parameter has no annotation")
             continue
         interface = _plain(hints[name])
         known = interface in _SCOPED or _binder_of(interface, source) is not None
@@ -191,17 +213,28 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
-def _check_buildable(interface: Any, path: list[str]) -> None:
+def _check_buildable(interface: Any, path: list[Any]) -> None:
     if not isinstance(interface, type):
-        raise MissingBindingError(path, "nothing is bound to it, and it is no class")
-    if interface.__module__ == "builtins" or inspect.isabstract(interface) or getattr(interface, "_is_protocol", False):
-        raise MissingBindingError(path, "nothing is bound to it, and it cannot be built by itself")
+        raise MissingBindingError(_names(path), "nothing is bound to it, and it is no class")
+    # A plain value (a text, a timedelta, a Path) can be built, but only as nothing.
+    is_value = interface.__module__.partition(".")[0] in sys.stdlib_module_names
+    if is_value or inspect.isabstract(interface) or getattr(interface, "_is_protocol", False):
+        raise MissingBindingError(_names(path), "nothing is bound to it, and it cannot be built by itself")
+
+
+def _names(path: list[Any]) -> list[str]:
+    return [getattr(interface, "__qualname__", str(interface)) for interface in path]
+
+
+def _scope_of(binding: injector.Binding) -> Any:
+    return getattr(binding.scope, "scope", binding.scope)
 
 
 def _calling(function: Callable[..., Any], builds: dict[str, Callable[[Any], Any]]) -> Callable[[Any], Any]:
     # By position where that is possible: it takes half the time of keywords.
     names = [name for name, parameter in _parameters(function) if parameter.kind is not parameter.KEYWORD_ONLY]
-    match list(builds.values()) if names[: len(builds)] == list(builds) else None:
+    by_position = names[: len(builds)] == list(builds)
+    match list(builds.values()) if by_position else None:
         case []:
             return lambda _uow: function()
         case [first]:
@@ -210,6 +243,9 @@ def _calling(function: Callable[..., Any], builds: dict[str, Callable[[Any], Any
             return lambda uow: function(first(uow), second(uow))
         case [first, second, third]:
             return lambda uow: function(first(uow), second(uow), third(uow))
+    if by_position:
+        plans = tuple(builds.values())
+        return lambda uow: function(*[build(uow) for build in plans])
     pairs = tuple(builds.items())
     return lambda uow: function(**{name: build(uow) for name, build in pairs})
 

@@ -7,6 +7,7 @@ a name that came over the wire.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from mediator.errors import UnreadableMessageError
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.limits import Limits, read_json
 
-__all__ = ["EventCatalog", "EventType", "Received"]
+__all__ = ["EventCatalog", "EventType", "Received", "content_hash"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,16 @@ class EventCatalog:
         return path
 
 
+def content_hash(envelope: Envelope, data: Mapping[str, Any]) -> bytes:
+    """16 bytes that differ when type, version or content differ; neither layout nor lineage is content.
+
+    An event object that is published twice gets the correlation id of each occasion, and stays the same event.
+    """
+    content = json.dumps({**data, "correlation_id": None}, sort_keys=True)
+    name = f"{envelope.type}\0{envelope.version}\0"
+    return blake2b(name.encode() + content.encode(), digest_size=16).digest()
+
+
 class Received:
     """An envelope that was read: strictly once as JSON, and once for each class that handlers want it as."""
 
@@ -77,9 +88,9 @@ class Received:
         limits.check_headers(envelope.headers)
         self.envelope = envelope
         self.entry = catalog.named(envelope)
-        self.payload_hash = envelope.payload_hash
         self._catalog = catalog
         self._data = read_json(envelope.body, limits)
+        self.payload_hash = content_hash(envelope, self._data)
         self._events: dict[type[IntegrationEvent], IntegrationEvent] = {}
         self.as_class(self.entry.event_class)
 

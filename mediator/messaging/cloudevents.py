@@ -30,6 +30,7 @@ _EXTENSIONS = {
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TYPE = re.compile(r"(?P<type>[a-z0-9]+(?:[._-][a-z0-9]+)*?)(?:\.(?P<version>v[1-9][0-9]{0,5}))?")
 _LONGEST_TYPE = 160
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def to_headers(envelope: Envelope) -> dict[str, str]:
@@ -61,9 +62,7 @@ def from_headers(topic: str, headers: Mapping[str, str], body: bytes) -> Envelop
     found = _TYPE.fullmatch(name) if len(name) <= _LONGEST_TYPE else None
     if found is None:
         raise UnreadableMessageError("type", "ce-type", f"{name[:80]!r} is no event type")
-    extensions = {
-        field: unquote(headers[name], errors="strict") for name, field in _EXTENSIONS.items() if name in headers
-    }
+    extensions = {field: _decoded(name, headers[name]) for name, field in _EXTENSIONS.items() if name in headers}
     return Envelope(
         event_id=UUID(identity),
         topic=topic,
@@ -71,9 +70,9 @@ def from_headers(topic: str, headers: Mapping[str, str], body: bytes) -> Envelop
         version=found["version"] or "",
         body=body,
         occurred_on=_moment(_required(headers, "ce-time")),
-        source=unquote(_required(headers, "ce-source")),
+        source=_decoded("ce-source", _required(headers, "ce-source")),
         headers={
-            name: unquote(value)
+            name: _decoded(name, value)
             for name, value in headers.items()
             if not name.startswith("ce-") and name != "content-type"
         },
@@ -89,6 +88,16 @@ def _required(headers: Mapping[str, str], name: str) -> str:
         return headers[name]
     except KeyError:
         raise UnreadableMessageError("header missing", name, "CloudEvents requires it") from None
+
+
+def _decoded(name: str, value: str) -> str:
+    try:
+        text = unquote(value, errors="strict")
+    except UnicodeDecodeError as error:
+        raise UnreadableMessageError("encoding", name, f"{value[:80]!r} is not percent-encoded UTF-8") from error
+    if _CONTROL.search(text):
+        raise UnreadableMessageError("encoding", name, f"{value[:80]!r} holds control characters")
+    return text
 
 
 def _moment(text: str) -> datetime:

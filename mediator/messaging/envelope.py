@@ -1,15 +1,13 @@
 """The envelope: an integration event on its way, as bytes with an address, an identity and a lineage.
 
 The body is made once, when the event is published, and stays the same bytes through outbox, transport and inbox; only
-the handler's side reads it. So a repeated publication is the same message to the letter, and the inbox can tell a
-duplicate from another content under the same id.
+the handler's side reads it.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -59,8 +57,3 @@ class Envelope:
             traceparent=row["traceparent"],
             headers=json.loads(row["headers"]),
         )
-
-    @property
-    def payload_hash(self) -> bytes:
-        """16 bytes that differ when type, version or body differ."""
-        return blake2b(b"\0".join((self.type.encode(), self.version.encode(), self.body)), digest_size=16).digest()

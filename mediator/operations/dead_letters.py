@@ -27,7 +27,7 @@ from mediator.messaging.envelope import Envelope
 from mediator.messaging.limits import Limits
 from mediator.operations import audit
 from mediator.storage.database import Database
-from mediator.storage.inbox import Claim, InboxTable
+from mediator.storage.inbox import InboxTable
 from mediator.storage.outbox import insert_statement, slot_of
 from mediator.storage.parked import DEAD, DISCARDED, RETRY, ParkedTable
 
@@ -175,8 +175,9 @@ class DeadLetters:
             )
         async with self._database.begin() as connection:
             (row,) = await self._chosen(connection, "edit and replay", [position], DEAD)
-            envelope = self._edited(row, changes)
-            await self._inbox.claim(connection, row["subscriber_id"], (), envelope.event_id, envelope.payload_hash)
+            received = self._edited(row, changes)
+            envelope = received.envelope
+            await self._inbox.claim(connection, row["subscriber_id"], (), envelope.event_id, received.payload_hash)
             kept = {name: row[name] for name in ("subscriber_id", "topic", "partition_key", "correlation_id")}
             await self._parked.park(
                 connection,
@@ -199,7 +200,9 @@ class DeadLetters:
         """Store an outbox row that cannot be sent, in the transaction that removes it; gives its id here."""
         envelope = Envelope.from_row(row)
         identity = envelope.event_id
-        if await self._inbox.claim(connection, SENDING_SIDE, (), identity, envelope.payload_hash) is not Claim.TAKEN:
+        parked = self._database.tables.parked.c
+        known = (parked.subscriber_id == SENDING_SIDE, parked.event_id == identity)
+        if await self._parked.find(*known, limit=1, connection=connection):
             # The same event was published, and died, before: keep this one too.
             identity = self._runtime.new_id()
         values = {
@@ -277,12 +280,15 @@ class DeadLetters:
         await connection.execute(
             self._database.tables.parked.delete().where(self._database.tables.parked.c.position == row["position"])
         )
-        inbox = self._database.tables.inbox
-        await connection.execute(
-            inbox.delete().where(inbox.c.subscriber_id == SENDING_SIDE, inbox.c.event_id == row["event_id"])
-        )
 
-    def _edited(self, row: RowMapping, changes: Mapping[str, Any]) -> Envelope:
+    def _edited(self, row: RowMapping, changes: Mapping[str, Any]) -> Received:
+        if row["subscriber_id"].startswith("@"):
+            raise OperationRefusedError(
+                "edit and replay",
+                f"dead letter {row['position']}",
+                f"it belongs to {row['subscriber_id']}, not to a handler",
+                "Replay it as it is, or publish a new event",
+            )
         before = from_headers(row["topic"], json.loads(row["headers"]), bytes(row["body"]))
         identity = self._runtime.new_id()
         try:
@@ -301,12 +307,11 @@ class DeadLetters:
                 traceparent=before.traceparent,
                 headers={**before.headers, "edited-from": str(before.event_id)},
             )
-            Received(after, self._catalog, self._limits)
+            return Received(after, self._catalog, self._limits)
         except (UnreadableMessageError, ValueError, TypeError) as error:
             raise OperationRefusedError(
                 "edit and replay", f"dead letter {row['position']}", str(error), "Give values that the contract allows"
             ) from error
-        return after
 
     async def _record(
         self,

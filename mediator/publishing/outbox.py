@@ -6,6 +6,7 @@ writers hold the aggregate's lock before they draw a position, so positions keep
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contracts import ContractError, IntegrationEvent, Topic, partition_key_of, topic_of
 from mediator.application import Outgoing, Publishable
 from mediator.errors import EventRefusedError, UnreadableMessageError
+from mediator.messaging.cloudevents import to_headers
+from mediator.messaging.envelope import Envelope
 from mediator.messaging.limits import Limits, read_json
 from mediator.messaging.lineage import Lineage
 from mediator.storage.columns import milliseconds
@@ -70,7 +73,8 @@ class OutboxWriter:
         key = outgoing.key if outgoing.key is not None else self._key(event)
         if key is not None and not 0 < len(key) <= _LONGEST_KEY:
             raise EventRefusedError(name, f"its partition key has {len(key)} characters", f"Use 1 to {_LONGEST_KEY}")
-        return {
+        headers = dict(outgoing.headers)
+        row = {
             "slot": slot_of(key, event.event_id, scheduled=outgoing.delay is not None),
             "event_id": event.event_id,
             "topic": address,
@@ -78,7 +82,7 @@ class OutboxWriter:
             "version": topic.version,
             "partition_key": key,
             "body": self._body(event),
-            "headers": self._headers(outgoing, name),
+            "headers": json.dumps(headers),
             "source": f"/{self._application}/{module}",
             "occurred_on": event.occurred_on,
             "delay": None if outgoing.delay is None else milliseconds(outgoing.delay),
@@ -93,6 +97,8 @@ class OutboxWriter:
             "aggregate_type": origin.aggregate_type,
             "aggregate_id": origin.aggregate_id,
         }
+        self._check_headers(row, headers)
+        return row
 
     def _address(self, event_class: type[IntegrationEvent], chosen: str | None) -> tuple[Topic, str]:
         if event_class not in self._addresses:
@@ -134,15 +140,16 @@ class OutboxWriter:
             ) from error
         return body
 
-    def _headers(self, outgoing: Outgoing[Any], name: str) -> str:
-        headers = dict(outgoing.headers)
-        try:
-            self._limits.check_headers(headers)
-        except UnreadableMessageError as error:
-            raise EventRefusedError(name, f"{error.where}: {error.what}", "Correct the headers") from error
+    def _check_headers(self, row: dict[str, Any], headers: Mapping[str, str]) -> None:
+        name = row["type"]
         for header in headers:
             if header != header.lower() or header.startswith("ce-") or header == "content-type":
                 raise EventRefusedError(
                     name, f"header {header!r} is reserved or not lower case", "Use a lower-case name of your own"
                 )
-        return json.dumps(headers)
+        try:
+            self._limits.check_headers(headers)
+            # As they travel: percent-encoded, together with the toolkit's own.
+            self._limits.check_headers(to_headers(Envelope.from_row(row)))
+        except UnreadableMessageError as error:
+            raise EventRefusedError(name, f"{error.where}: {error.what}", "Correct the headers") from error
