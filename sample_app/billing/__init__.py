@@ -1,0 +1,1 @@
+"""Billing: an invoice for each order, and the money for it."""

@@ -1,0 +1,53 @@
+"""What ordering promises to tell.
+
+An order is the partition key of everything that is told about it, in all modules: what happens to one order is told
+in the order in which it happened.
+"""
+
+from decimal import Decimal
+from typing import Annotated
+from uuid import UUID
+
+from contracts import IntegrationEvent, PartitionKey, event_topic
+
+__all__ = ["OrderCancelledV1", "OrderPaidV1", "OrderPlacedV1", "OrderPlacedV2"]
+
+
+@event_topic("orders", domain="ordering")
+class OrderPlacedV1(IntegrationEvent):
+    """A customer placed an order; in the days of this version every price was in euros."""
+
+    order_id: Annotated[UUID, PartitionKey()]
+    sku: str
+    quantity: int
+    total: Decimal
+
+
+@event_topic("orders", domain="ordering", version="v2")
+class OrderPlacedV2(IntegrationEvent):
+    """A customer placed an order; told beside the first version until its last reader is gone."""
+
+    order_id: Annotated[UUID, PartitionKey()]
+    sku: str
+    quantity: int
+    total: Decimal
+    currency: str
+
+
+@event_topic("orders", domain="ordering")
+class OrderPaidV1(IntegrationEvent):
+    """The money for an order arrived."""
+
+    order_id: Annotated[UUID, PartitionKey()]
+    customer_name: str
+    customer_email: str
+
+
+@event_topic("orders", domain="ordering")
+class OrderCancelledV1(IntegrationEvent):
+    """An order will not be delivered; `reason` is a sentence for the customer."""
+
+    order_id: Annotated[UUID, PartitionKey()]
+    customer_name: str
+    customer_email: str
+    reason: str

@@ -1,0 +1,1 @@
+"""What can be done with stock, and what inventory does when something happens elsewhere."""

@@ -1,0 +1,34 @@
+"""What can be asked about stock."""
+
+from dataclasses import dataclass
+
+from sqlmodel import col, func, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from mediator import Query, QueryHandler
+from sample_app.inventory.domain import Reservation, Stock
+
+__all__ = ["GetStock", "GetStockHandler", "StockView"]
+
+
+@dataclass(frozen=True)
+class StockView:
+    available: int
+    reservations: int
+    """For how many orders pieces are set aside."""
+
+
+@dataclass(frozen=True)
+class GetStock(Query[StockView]):
+    sku: str
+
+
+class GetStockHandler(QueryHandler[GetStock, StockView]):
+    def __init__(self, stock: Stock, session: AsyncSession) -> None:
+        self.stock = stock
+        self.session = session
+
+    async def handle(self, query: GetStock) -> StockView:
+        item = await self.stock.item(query.sku)
+        held = select(func.count()).where(Reservation.sku == query.sku, col(Reservation.is_released).is_(False))
+        return StockView(item.available, (await self.session.exec(held)).one())

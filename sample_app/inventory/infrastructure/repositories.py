@@ -1,0 +1,29 @@
+"""The repository on the session of the unit of work."""
+
+from uuid import UUID
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from sample_app.inventory.domain import Reservation, Stock, StockItem, UnknownSkuError
+
+__all__ = ["SqlStock"]
+
+
+class SqlStock(Stock):
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+
+    def add(self, kept: StockItem | Reservation) -> None:
+        self.session.add(kept)
+
+    async def item(self, sku: str) -> StockItem:
+        item = await self.session.get(StockItem, sku)
+        if item is None:
+            raise UnknownSkuError(sku)
+        return item
+
+    async def reservation(self, order_id: UUID) -> Reservation:
+        reservation = await self.session.get(Reservation, order_id)
+        if reservation is None:
+            raise LookupError(f"nothing is set aside for order {order_id}")
+        return reservation

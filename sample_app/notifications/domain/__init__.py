@@ -1,0 +1,5 @@
+"""Notifications in its own words."""
+
+from sample_app.notifications.domain.mail import Mail, Mailbox
+
+__all__ = ["Mail", "Mailbox"]

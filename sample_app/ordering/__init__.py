@@ -1,0 +1,1 @@
+"""Ordering: customers, what they are offered, and what became of their orders."""

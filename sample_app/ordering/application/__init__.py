@@ -1,0 +1,1 @@
+"""What can be done with orders, and what ordering does when something happens elsewhere."""

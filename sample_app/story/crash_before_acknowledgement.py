@@ -1,0 +1,43 @@
+"""Scenario 5: the process dies when a handler has committed and the broker does not know it yet."""
+
+import signal
+
+from sample_app.inventory.application.queries import GetStock, StockView
+from sample_app.ordering.application.queries import GetOrders
+from sample_app.story.crash import place_order_and_die
+from sample_app.story.stage import IN_STOCK, Scenario, Stage
+from sample_app.wiring import make_shop
+
+__all__ = ["CRASH_BEFORE_ACKNOWLEDGEMENT"]
+
+
+async def play(stage: Stage) -> None:
+    async with make_shop(stage.database) as shop:
+        purchase = await stage.set_up(shop)
+    stage.tell(f"{purchase}; the process is killed as soon as the stock is reserved, and started again.")
+
+    status = await place_order_and_die(stage.database, purchase, "inbox.after_commit")
+
+    reserved = stage.count("inventory_reservation where sku = ?", purchase.sku)
+    unconfirmed = stage.count("mediator_outbox where type = 'ordering.order-placed' and version = 'v1'")
+    stage.check("the process was killed", status, -signal.SIGKILL)
+    stage.check("the stock is reserved", reserved, 1)
+    stage.check("the event that led to it still waits in the outbox", unconfirmed, 1)
+
+    async with make_shop(stage.database) as shop:
+        await shop.drained()
+
+        skipped = shop.counters.total("duplicate_skipped", "inventory.reserve-stock")
+        handled = shop.counters.total("handled", "inventory.reserve-stock")
+        orders = await shop.mediator.send(GetOrders(purchase.customer_id))
+        stock = await shop.mediator.send(GetStock(purchase.sku))
+        stage.check("after the restart it is delivered again, and skipped", (skipped, handled), (1, 0))
+        stage.check("the stock is reserved once", stock, StockView(IN_STOCK - purchase.quantity, reservations=1))
+        stage.check("and the order is paid", [order.status for order in orders], ["paid"])
+
+
+CRASH_BEFORE_ACKNOWLEDGEMENT = Scenario(
+    "A crash between the handler's commit and the acknowledgement",
+    "The broker has to deliver again what was handled already; the inbox knows it.",
+    play,
+)

@@ -1,0 +1,62 @@
+"""Scenario 3: the same message arrives three times at once."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+
+from mediator.messaging.envelope import Envelope
+from mediator.transports.memory import MemoryTransport
+from sample_app.billing.infrastructure import SandboxGateway
+from sample_app.inventory.application.queries import GetStock, StockView
+from sample_app.notifications.application.queries import GetMails
+from sample_app.story.stage import IN_STOCK, Scenario, Stage
+from sample_app.wiring import make_shop
+
+__all__ = ["DUPLICATES"]
+
+COPIES = 3
+SUBSCRIBERS = (
+    "inventory.reserve-stock",
+    "billing.open-invoice",
+    "billing.capture-payment",
+    "ordering.mark-order-paid",
+    "notifications.send-receipt",
+)
+
+
+class StutteringTransport(MemoryTransport):
+    """Hands out every envelope three times; a broker may do that, it promises "at least once"."""
+
+    async def publish(self, batch: Sequence[Envelope]) -> AsyncIterator[tuple[Envelope, Exception | None]]:
+        """One outcome for each envelope: that of its last copy."""
+        copies = Counter[int]()
+        async for envelope, error in super().publish([envelope for envelope in batch for _ in range(COPIES)]):
+            copies[id(envelope)] += 1
+            if copies[id(envelope)] == COPIES:
+                yield envelope, error
+
+
+async def play(stage: Stage) -> None:
+    gateway = SandboxGateway()
+    async with make_shop(stage.database, transport=StutteringTransport(), gateway=gateway) as shop:
+        purchase = await stage.set_up(shop)
+        stage.tell(f"{purchase}.")
+
+        order_id = await shop.mediator.send(purchase.order)
+        await shop.drained()
+
+        stock = await shop.mediator.send(GetStock(purchase.sku))
+        mails = await shop.mediator.send(GetMails(order_id))
+        handled = [shop.counters.total("handled", subscriber) for subscriber in SUBSCRIBERS]
+        skipped = [shop.counters.total("duplicate_skipped", subscriber) for subscriber in SUBSCRIBERS]
+        stage.check("every handler handled its event once", handled, [1] * len(SUBSCRIBERS))
+        stage.check("and skipped two duplicates of it", skipped, [COPIES - 1] * len(SUBSCRIBERS))
+        stage.check("the stock is reserved once", stock, StockView(IN_STOCK - purchase.quantity, reservations=1))
+        stage.check("the customer is charged once", len(gateway.charges), 1)
+        stage.check("and gets one mail", len(mails), 1)
+
+
+DUPLICATES = Scenario(
+    "The same message, three times",
+    "The broker stutters: every envelope of the order reaches every module as three copies, at the same moment.",
+    play,
+)

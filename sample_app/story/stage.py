@@ -1,0 +1,134 @@
+"""The stage of a scenario: a database, dice, somebody who wants to buy something, and a record of what was checked."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from textwrap import wrap
+from typing import Any
+from uuid import UUID, uuid4
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+from sqlalchemy.engine import make_url
+
+from mediator import MediatorApp
+from mediator.operations.lineage import LineageNode
+from sample_app.inventory.application.receive_goods import ReceiveGoods
+from sample_app.ordering.application.customers import RegisterCustomer
+from sample_app.ordering.application.offers import OfferProduct
+from sample_app.ordering.application.place_order import PlaceOrder
+from sample_app.wiring import create_tables
+
+__all__ = ["IN_STOCK", "Purchase", "Scenario", "Stage"]
+
+IN_STOCK = 10
+"""Pieces of every product when a scenario begins."""
+_CUSTOMERS = ("Ada", "Barbara", "Edsger", "Frances", "Grace", "Kristen", "Niklaus", "Radia")
+_PRODUCTS = ("coffee grinder", "desk lamp", "fountain pen", "kettle", "mechanical keyboard", "reading chair", "teapot")
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """Who wants to buy what. Customer and product are new, whatever the database knows already."""
+
+    customer_id: UUID
+    customer: str
+    email: str
+    sku: str
+    product: str
+    quantity: int
+    price: int
+    currency: str
+
+    @property
+    def total(self) -> int:
+        return self.price * self.quantity
+
+    @property
+    def order(self) -> PlaceOrder:
+        return PlaceOrder(self.customer_id, self.sku, self.quantity)
+
+    def __str__(self) -> str:
+        return f"{self.customer} orders {self.quantity} × {self.product} for {self.total / 100:.2f} {self.currency}"
+
+
+class Stage:
+    """Where a scenario is played; counts the checks and shows them."""
+
+    def __init__(self, database: str, random: Random, console: Console) -> None:
+        self.database = database
+        self.passed = self.failed = 0
+        self._random, self._console = random, console
+
+    async def set_up(self, shop: MediatorApp, *, price: int | None = None, currency: str = "EUR") -> Purchase:
+        """A customer, and a product on the shelf."""
+        await create_tables(shop)
+        name, product = self._random.choice(_CUSTOMERS), self._random.choice(_PRODUCTS)
+        sku = f"{product.replace(' ', '-')}-{uuid4().hex[:12]}"
+        email = f"{name.lower()}@example.org"
+        price, quantity = price or self._random.randrange(900, 9_900, 10), self._random.randint(1, 3)
+        customer_id = await shop.mediator.send(RegisterCustomer(name, email))
+        await shop.mediator.send(OfferProduct(sku, price, currency))
+        await shop.mediator.send(ReceiveGoods(sku, IN_STOCK))
+        return Purchase(customer_id, name, email, sku, product, quantity, price, currency)
+
+    def tell(self, what: str) -> None:
+        self._print(what)
+
+    def draw(self, roots: Sequence[LineageNode]) -> None:
+        """Show causation trees."""
+        for root in roots:
+            tree = Tree(_label(root), guide_style="dim")
+            _grow(tree, root.children)
+            self._console.print(tree)
+
+    def check(self, statement: str, found: Any, expected: Any) -> None:
+        """Write down whether the statement holds."""
+        if found == expected:
+            self.passed += 1
+            self._print(statement, mark="[green]✓[/] ")
+        else:
+            self.fail(statement, f"expected {expected!r}, found {found!r}")
+
+    def fail(self, statement: str, why: str) -> None:
+        self.failed += 1
+        self._print(f"{statement}: {why}", mark="[red]✗[/] ")
+
+    def count(self, rows: str, *values: object) -> int:
+        """Count rows (`table where ...`) past the toolkit, as somebody would who does not trust it."""
+        with closing(sqlite3.connect(self.file)) as connection:
+            (number,) = connection.execute(f"select count(*) from {rows}", values).fetchone()  # noqa: S608 - our own text
+        return int(number)
+
+    @property
+    def file(self) -> Path:
+        return Path(make_url(self.database).database or "")
+
+    def _print(self, text: str, *, mark: str = "") -> None:
+        indent = "    " if mark else "  "
+        lines = wrap(text, self._console.width - len(indent))
+        self._console.print(f"  {mark}" + escape(f"\n{indent}".join(lines)))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scene of the story."""
+
+    title: str
+    happens: str
+    play: Callable[[Stage], Awaitable[None]]
+
+
+def _grow(tree: Tree, nodes: Sequence[LineageNode]) -> None:
+    for node in nodes:
+        _grow(tree.add(_label(node)), node.children)
+
+
+def _label(node: LineageNode) -> str:
+    # The detail names the aggregate by its id, which is another one in every run.
+    cause = node.detail.partition(" of ")[0]
+    return f"{node.kind} [bold]{escape(node.name)}[/]{f' [dim]from {escape(cause)}[/]' if cause else ''}"
