@@ -1,0 +1,227 @@
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from mediator import PermanentError, RetryPolicy
+from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
+from tests.support import AppFactory, Effect, effects, module_of
+
+
+class Failing:
+    """Fails as often as it is told to, and remembers the number of each attempt."""
+
+    def __init__(self, times: int, error: BaseException | None = None) -> None:
+        self.times, self.error, self.attempts = times, error or LookupError("no such account"), list[int]()
+
+    def __call__(self, handler: object, event: NotedV1) -> None:
+        self.attempts.append(handler.context.attempt)  # type: ignore[attr-defined]
+        writes(handler, event)
+        if len(self.attempts) <= self.times:
+            raise self.error
+
+
+async def test_a_failing_handler_is_tried_again_until_it_succeeds(make_app: AppFactory) -> None:
+    failing = Failing(2)
+
+    async with make_app(module_of("mail", listener("Send", failing, retry=at_once(5)))) as app:
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await app.drained()
+
+        assert failing.attempts == [1, 2, 3]
+        assert await effects(app) == [("Send", "x")]
+        assert await rows(app, "parked") == []
+        assert await app.dead_letters.list() == []
+
+
+async def test_after_the_last_attempt_it_is_dead(make_app: AppFactory) -> None:
+    failing = Failing(99)
+
+    async with make_app(module_of("mail", listener("Send", failing, retry=at_once(3)))) as app:
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await app.drained()
+
+        assert failing.attempts == [1, 2, 3]
+        assert await effects(app) == []
+        (letter,) = await app.dead_letters.list()
+        assert (letter.subscriber_id, letter.attempts, letter.reason) == ("mail.send", 3, "failed")
+        assert letter.error == "no such account"
+        assert letter.error_type == "builtins.LookupError"
+        assert letter.traceback is not None
+        assert "raise self.error" in letter.traceback
+
+
+async def test_handlers_of_one_event_fail_by_themselves(make_app: AppFactory) -> None:
+    failing, other = Failing(2), Failing(0)
+    mail = module_of("mail", listener("Send", failing, retry=at_once(5)), listener("Count", other))
+
+    async with make_app(mail) as app:
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await app.drained()
+
+        assert (failing.attempts, other.attempts) == ([1, 2, 3], [1])
+        assert sorted(await effects(app)) == [("Count", "x"), ("Send", "x")]
+
+
+class TestPermanent:
+    @pytest.mark.parametrize("error", [PermanentError("never"), type("GoneError", (PermanentError,), {})("never")])
+    async def test_a_permanent_error_is_dead_at_once(self, make_app: AppFactory, error: PermanentError) -> None:
+        failing = Failing(99, error)
+
+        async with make_app(module_of("mail", listener("Send", failing, retry=at_once(5)))) as app:
+            await app.publish_in_own_transaction(NotedV1())
+            await app.drained()
+
+            assert failing.attempts == [1]
+            (letter,) = await app.dead_letters.list()
+            assert (letter.attempts, letter.error) == (1, "never")
+
+    async def test_so_is_what_the_policy_names(self, make_app: AppFactory) -> None:
+        failing = Failing(99, UnicodeError("no text"))
+        policy = at_once(5, permanent=(KeyError, ValueError))
+
+        async with make_app(module_of("mail", listener("Send", failing, retry=policy))) as app:
+            await app.publish_in_own_transaction(NotedV1())
+            await app.drained()
+
+            assert failing.attempts == [1]
+
+    async def test_a_permanent_error_in_a_retry(self, make_app: AppFactory) -> None:
+        attempts: list[int] = []
+
+        def react(handler: object, _event: NotedV1) -> None:
+            attempts.append(1)
+            raise LookupError("first") if len(attempts) == 1 else PermanentError("then")
+
+        async with make_app(module_of("mail", listener("Send", react, retry=at_once(5)))) as app:
+            await app.publish_in_own_transaction(NotedV1())
+            await app.drained()
+
+            assert len(attempts) == 2
+            (letter,) = await app.dead_letters.list()
+            assert letter.error == "then"
+
+    async def test_never_means_one_attempt(self, make_app: AppFactory) -> None:
+        failing = Failing(99)
+
+        async with make_app(module_of("mail", listener("Send", failing, retry=RetryPolicy.never()))) as app:
+            await app.publish_in_own_transaction(NotedV1())
+            await app.drained()
+
+            assert failing.attempts == [1]
+
+
+class TestRestart:
+    async def test_retries_go_on_where_they_were(self, make_app: AppFactory) -> None:
+        first, second = Failing(99), Failing(1)
+        later = RetryPolicy.fixed(4, timedelta(minutes=1))
+
+        async with make_app(module_of("mail", listener("Send", first, retry=later))) as app:
+            await app.publish_in_own_transaction(NotedV1(text="x"))
+            await eventually(lambda: app.counters.total("parked", "mail.send"))
+            async with app.unit_of_work() as uow:
+                # The database's clock cannot be turned; what is due can.
+                await (await uow.session.connection()).exec_driver_sql("UPDATE mediator_parked SET next_attempt_at = 0")
+        assert first.attempts == [1]
+
+        async with make_app(module_of("mail", listener("Send", second, retry=at_once(4)))) as app:
+            await app.drained()
+
+            assert second.attempts == [2, 3]
+            assert await effects(app) == [("Send", "x")]
+
+    async def test_the_limit_counts_attempts_of_all_runs(self, make_app: AppFactory) -> None:
+        failing = Failing(99)
+
+        async with make_app(
+            module_of("mail", listener("Send", failing, retry=RetryPolicy.fixed(3, timedelta(hours=1))))
+        ) as app:
+            await app.publish_in_own_transaction(NotedV1())
+            await eventually(lambda: app.counters.total("parked", "mail.send"))
+            async with app.unit_of_work() as uow:
+                await (await uow.session.connection()).exec_driver_sql("UPDATE mediator_parked SET next_attempt_at = 0")
+        async with make_app(module_of("mail", listener("Send", failing, retry=at_once(3)))) as app:
+            await app.drained()
+
+            assert failing.attempts == [1, 2, 3]
+            assert len(await app.dead_letters.list()) == 1
+
+
+class TestTimeout:
+    @pytest.mark.parametrize("hides", [False, True], ids=["cancelled", "hides the cancellation"])
+    async def test_a_handler_that_takes_too_long_is_rolled_back_and_tried_again(
+        self, make_app: AppFactory, hides: bool
+    ) -> None:
+        attempts: list[int] = []
+
+        async def slow(handler: object, event: NotedV1) -> None:
+            attempts.append(handler.context.attempt)  # type: ignore[attr-defined]
+            handler.session.add(Effect(what="slow", detail=str(len(attempts))))  # type: ignore[attr-defined]
+            if len(attempts) == 1:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    if not hides:
+                        raise
+
+        handler = listener("Send", slow, timeout=timedelta(milliseconds=50), retry=at_once(3))
+        async with make_app(module_of("mail", handler)) as app:
+            await app.publish_in_own_transaction(NotedV1())
+            await app.drained()
+
+            assert attempts == [1, 2]
+            assert await effects(app) == [("slow", "2")]
+
+    async def test_the_dead_letter_says_so(self, make_app: AppFactory) -> None:
+        async def slow(_handler: object, _event: NotedV1) -> None:
+            await asyncio.Event().wait()
+
+        handler = listener("Send", slow, timeout=timedelta(milliseconds=20), retry=at_once(1))
+        async with make_app(module_of("mail", handler)) as app:
+            await app.publish_in_own_transaction(NotedV1())
+            await app.drained()
+
+            (letter,) = await app.dead_letters.list()
+            assert letter.error_type == "mediator.errors.HandlerTimeoutError"
+            assert letter.error is not None
+            assert letter.error.startswith("mail.send took longer than 0.02 s and was rolled back")
+
+    async def test_a_handlers_own_timeout_is_an_error_like_any_other(self, make_app: AppFactory) -> None:
+        failing = Failing(99, TimeoutError("mail server"))
+
+        async with make_app(module_of("mail", listener("Send", failing, retry=at_once(2)))) as app:
+            await app.publish_in_own_transaction(NotedV1())
+            await app.drained()
+
+            (letter,) = await app.dead_letters.list()
+            assert letter.error_type == "builtins.TimeoutError"
+            assert letter.attempts == 2
+
+    async def test_a_cancellation_of_the_handlers_own_is_a_failure_not_a_success(self, make_app: AppFactory) -> None:
+        failing = Failing(99, asyncio.CancelledError())
+
+        async with make_app(module_of("mail", listener("Send", failing, retry=at_once(2)))) as app:
+            await app.publish_in_own_transaction(NotedV1())
+            await app.drained()
+
+            assert failing.attempts == [1, 2]
+            assert await effects(app) == []
+            assert len(await app.dead_letters.list()) == 1
+
+
+async def test_the_waiting_time_comes_from_the_handlers_policy(make_app: AppFactory) -> None:
+    mail = module_of(
+        "mail",
+        listener("Soon", Failing(1), retry=at_once(2)),
+        listener("Late", Failing(1), retry=RetryPolicy.fixed(2, timedelta(hours=1))),
+    )
+
+    async with make_app(mail) as app:
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await eventually(lambda: app.counters.total("handled", "mail.soon"))
+
+        await eventually(lambda: app.counters.total("parked", "mail.late"))
+        (row,) = await rows(app, "parked")
+        assert (row.subscriber_id, row.status, row.attempts) == ("mail.late", "retry", 1)
+        wait = row.next_attempt_at - row.parked_at
+        assert timedelta(minutes=59) < (wait if isinstance(wait, timedelta) else timedelta(milliseconds=wait))
