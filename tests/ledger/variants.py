@@ -1,0 +1,231 @@
+"""Variants of the toolkit that are broken on purpose: a harness that does not catch them proves nothing.
+
+Each is a subclass of the real thing, put in its place by name, in a child process only.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
+from importlib import import_module
+from types import SimpleNamespace, TracebackType
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import false
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mediator.consuming import idempotent_consumer
+from mediator.consuming.consumer import Consumer
+from mediator.consuming.idempotent_consumer import IdempotentConsumer
+from mediator.consuming.parking import Outcome, Parking
+from mediator.consuming.subscriber import Subscriber
+from mediator.messaging.catalog import Received
+from mediator.messaging.limits import Limits
+from mediator.publishing.outbox import OutboxWriter
+from mediator.publishing.relay import Relay
+from mediator.publishing.unit_of_work import SqlUnitOfWork
+from mediator.storage.database import Database
+from mediator.storage.inbox import Claim
+from mediator.storage.outbox import OutboxTable
+from mediator.storage.parked import DEAD
+from tests.ledger.payments import TransferRefusedError
+
+__all__ = ["VARIANTS", "break_it"]
+
+
+class InboxApart(IdempotentConsumer):
+    """The inbox row has a transaction of its own, and is taken back when the handler fails."""
+
+    async def _attempt(
+        self,
+        subscriber: Subscriber,
+        received: Received,
+        attempt: int,
+        begin: Callable[[AsyncConnection], Awaitable[None]],
+        *,
+        parked: bool,
+    ) -> Outcome:
+        if parked:
+            return await super()._attempt(subscriber, received, attempt, begin, parked=parked)
+        async with self._database.begin() as connection:
+            await begin(connection)
+        try:
+            return await super()._attempt(subscriber, received, attempt, _nothing, parked=parked)
+        except Exception:
+            inbox = self._database.tables.inbox
+            mine = (inbox.c.subscriber_id == subscriber.id, inbox.c.event_id == received.envelope.event_id)
+            async with self._database.begin() as connection:
+                await connection.execute(inbox.delete().where(*mine))
+            raise
+
+
+class AckFirst(Consumer):
+    """Acknowledges, then hands out."""
+
+    async def _hand_out(self, received: Received, open_delivery: Any) -> None:
+        await self._settle(open_delivery)
+        self._open.add(open_delivery)
+        await super()._hand_out(received, open_delivery)
+
+
+class DeleteFirst(Relay):
+    """Removes rows from the outbox, then publishes them."""
+
+    async def _publish(self, rows: Sequence[RowMapping]) -> None:
+        await self._outbox.complete([row["position"] for row in rows], keep_history=True)
+        await super()._publish(rows)
+
+
+class ByClassName(Parking):
+    """Knows a subscriber by the name of its class."""
+
+    async def claim(self, connection: AsyncConnection, subscriber: Subscriber, received: Received) -> Claim:
+        name = subscriber.entry.handler_class.__name__
+        return await self._inbox.claim(connection, name, (), received.envelope.event_id, received.payload_hash)
+
+
+class ForgetfulRetries(Parking):
+    """What failed is parked as a new event."""
+
+    async def take_charge(self, subscriber: Subscriber, received: Received, **options: Any) -> Outcome:
+        if options.get("error") is not None and options["status"] != DEAD:
+            identity = uuid4()
+            body = json.dumps({**json.loads(received.envelope.body), "event_id": str(identity)}).encode()
+            envelope = replace(received.envelope, event_id=identity, body=body)
+            received = Received(envelope, received._catalog, Limits())
+        return await super().take_charge(subscriber, received, **options)
+
+
+class DroppedDead(Parking):
+    """What dies is only counted."""
+
+    async def take_charge(self, subscriber: Subscriber, received: Received, **options: Any) -> Outcome:
+        if options["status"] == DEAD:
+            return Outcome.DEAD
+        return await super().take_charge(subscriber, received, **options)
+
+
+class NothingWaits(Parking):
+    """A failing event does not hold back the later ones of its key."""
+
+    async def is_blocked(self, connection: AsyncConnection, subscriber: Subscriber, received: Received) -> bool:
+        return False
+
+
+class NeverExpired(asyncio.Timeout):
+    """A timeout that takes the handler's word for having ended well."""
+
+    def expired(self) -> bool:
+        return False
+
+
+class NoHeadOfLine(OutboxTable):
+    """Rows overtake those of their key that were refused."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._waiting_keys = self._waiting_keys.where(false())
+
+    async def fetch(self, slot: int, at_most: int, **options: Any) -> Sequence[RowMapping]:
+        return await super().fetch(slot, at_most, **{**options, "without_keys": ()})
+
+
+class IdCursor(OutboxTable):
+    """Remembers how far it came, and never looks back."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._last: dict[int, int] = {}
+
+    async def fetch(
+        self, slot: int, at_most: int, *, without_positions: Collection[int], without_keys: Collection[str]
+    ) -> Sequence[RowMapping]:
+        found = await super().fetch(slot, 1_000, without_positions=without_positions, without_keys=without_keys)
+        rows = [row for row in found if row["position"] > self._last.get(slot, 0)][:at_most]
+        if rows:
+            self._last[slot] = rows[-1]["position"]
+        return rows
+
+
+class LateOutbox(OutboxWriter):
+    """Keeps the rows until somebody asks for them."""
+
+    async def write(self, connection: AsyncConnection, rows: list[dict[str, Any]]) -> None:
+        """Nothing yet."""
+
+
+class OutboxAfterCommit(SqlUnitOfWork):
+    """Writes to the outbox when the change is committed."""
+
+    async def _commit(self) -> None:
+        await super()._commit()
+        if self._rows:
+            async with self.database.begin() as connection:
+                await OutboxWriter.write(self._services.outbox, connection, self._rows)
+
+
+class Ghosts(SqlUnitOfWork):
+    """Publishes what was rolled back as well."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        rows = self._rows
+        try:
+            await super().__aexit__(kind, error, trace)
+        except TransferRefusedError:
+            async with self.database.begin() as connection:
+                await self._services.outbox.write(connection, rows)
+            raise
+
+
+async def _nothing(_connection: AsyncConnection) -> None:
+    """There is nothing to begin with."""
+
+
+def _put(name: str, replacement: object) -> Callable[[], None]:
+    """Puts `replacement` where the toolkit looks up `name`, `module:attribute`."""
+    module, attribute = name.split(":")
+
+    def put() -> None:
+        home = import_module(f"mediator.{module}")
+        assert hasattr(home, attribute), f"{name} is looked up elsewhere now"
+        setattr(home, attribute, replacement)
+
+    return put
+
+
+def _swallow_cancellation() -> None:
+    def timeout(delay: float | None) -> asyncio.Timeout:
+        when = None if delay is None else asyncio.get_running_loop().time() + delay
+        return NeverExpired(when)
+
+    idempotent_consumer.asyncio = SimpleNamespace(**{**vars(asyncio), "timeout": timeout})  # type: ignore[assignment]
+
+
+def _outbox_after_commit() -> None:
+    _put("hosting.services:OutboxWriter", LateOutbox)()
+    _put("hosting.services:SqlUnitOfWork", OutboxAfterCommit)()
+
+
+VARIANTS: dict[str, Callable[[], None]] = {
+    "inbox in a transaction of its own": _put("hosting.running:IdempotentConsumer", InboxApart),
+    "ack first": _put("hosting.running:Consumer", AckFirst),
+    "delete before publish": _put("hosting.services:Relay", DeleteFirst),
+    "dedup by class name": _put("hosting.running:Parking", ByClassName),
+    "retries forget the event id": _put("hosting.running:Parking", ForgetfulRetries),
+    "dead letters dropped": _put("hosting.running:Parking", DroppedDead),
+    "nothing waits behind a failure": _put("hosting.running:Parking", NothingWaits),
+    "swallowed cancellation": _swallow_cancellation,
+    "no head of line": _put("publishing.relay:OutboxTable", NoHeadOfLine),
+    "id cursor": _put("publishing.relay:OutboxTable", IdCursor),
+    "outbox after commit": _outbox_after_commit,
+    "rolled-back events published": _put("hosting.services:SqlUnitOfWork", Ghosts),
+}
+
+
+def break_it(name: str) -> None:
+    """Put a variant in place, in this process."""
+    VARIANTS[name]()
