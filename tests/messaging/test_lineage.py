@@ -66,7 +66,7 @@ async def test_tasks_do_not_see_each_others_lineage() -> None:
         with in_lineage(lineage(name)):
             await both_are_inside.wait()
             current = current_lineage()
-            seen[name] = current and current.correlation_id
+            seen[name] = None if current is None else current.correlation_id
 
     await asyncio.gather(work("one"), work("other"))
 
