@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mediator import MediatorError
-from mediator.errors import ConfigurationError
+from mediator.errors import DatabaseUnavailableError, SchemaError, SettingsError
 from mediator.storage.database import checked_url
 from sample_app.story import SCENARIOS
 from sample_app.story.crash import run_child
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 asyncio.run(run_child(database, *options.child))
                 return 0
             asyncio.run(_prepare(database))
-        except ConfigurationError as error:
+        except (SettingsError, DatabaseUnavailableError, SchemaError) as error:
             parser.error(str(error))
         return asyncio.run(_tell(options, database))
 
@@ -86,7 +86,7 @@ def _database(options: argparse.Namespace, stack: ExitStack) -> str:
         return f"sqlite+aiosqlite:///{Path(folder) / 'shop.db'}"
     url = checked_url(options.database)
     if url.database in (None, "", ":memory:"):
-        raise ConfigurationError("the crash scenarios need a database that survives a process: name a file")
+        raise SettingsError("database", options.database, "the crash scenarios need a file, which survives a process")
     return url.set(database=str(Path(str(url.database)).absolute())).render_as_string()
 
 

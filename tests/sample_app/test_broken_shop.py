@@ -1,0 +1,67 @@
+"""A story whose checks cannot fail tells nothing: each scenario is played in a shop that is broken where it looks."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from mediator import RetryPolicy
+from sample_app.__main__ import main
+from sample_app.billing.application.payments import CapturePayment
+from sample_app.inventory.application.reservations import ReleaseStock
+from sample_app.notifications.application.mails import SendReceipt
+from sample_app.ordering.application.converters import OrderPlacedV2Converter
+from sample_app.ordering.application.place_order import AwardLoyaltyPoints
+from sample_app.story import crash_before_acknowledgement, crash_before_publish
+from sample_app.story.duplicates import StutteringTransport
+
+
+@pytest.fixture(autouse=True)
+def structlog_as_before() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+async def nothing(_handler: Any, _event: Any) -> None:
+    """A handler that forgot its work."""
+
+
+async def survive(*_: Any) -> int:
+    """A process that was not killed, and ordered nothing."""
+    return 0
+
+
+BROKEN = [
+    (1, SendReceipt, "handle", nothing),
+    (2, AwardLoyaltyPoints, "handle", nothing),
+    (3, StutteringTransport, "publish", StutteringTransport.__base__.publish),  # type: ignore[union-attr]
+    (4, crash_before_publish, "place_order_and_die", survive),
+    (5, crash_before_acknowledgement, "place_order_and_die", survive),
+    (6, CapturePayment, "retry", RetryPolicy.never()),
+    (7, CapturePayment, "retry", RetryPolicy.fixed(2, CapturePayment.retry.first_delay)),
+    (8, ReleaseStock, "handle", nothing),
+    (9, OrderPlacedV2Converter, "convert", lambda _converter, _event: None),
+]
+
+
+@pytest.mark.parametrize(("number", "owner", "name", "instead"), BROKEN, ids=[f"scenario_{one[0]}" for one in BROKEN])
+def test_scenario_fails_in_a_broken_shop(
+    number: int,
+    owner: Any,
+    name: str,
+    instead: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(owner, name, instead)
+
+    status = main(["--seed", "7", "--scenario", str(number)])
+
+    lines = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if line.startswith("  ✗ ")]
+    counted = re.fullmatch(r"(\d+) of (\d+) checks passed", lines[-1])
+    assert status == 1
+    assert counted is not None
+    assert int(counted[2]) - int(counted[1]) == len(failed) > 0

@@ -1,0 +1,55 @@
+"""What the shop does and the story does not tell."""
+
+from mediator.domain import DomainEvent
+from sample_app.billing.application.queries import GetInvoice
+from sample_app.inventory.application.queries import GetStock, StockView
+from sample_app.inventory.application.receive_goods import ReceiveGoods
+from sample_app.notifications.application.queries import GetMails
+from sample_app.ordering.application.customers import RegisterCustomer
+from sample_app.ordering.application.offers import OfferProduct
+from sample_app.ordering.application.place_order import PlaceOrder
+from sample_app.ordering.application.queries import GetOrders
+from sample_app.ordering.domain import LoyaltyPointsEarned
+from sample_app.wiring import create_tables, make_shop
+
+
+async def test_order_for_more_than_there_is_is_cancelled(database_url: str) -> None:
+    async with make_shop(database_url) as shop:
+        await create_tables(shop)
+        customer_id = await shop.mediator.send(RegisterCustomer("Ada", "ada@example.org"))
+        await shop.mediator.send(OfferProduct("lamp", 1_250, "EUR"))
+        await shop.mediator.send(ReceiveGoods("lamp", 2))
+
+        order_id = await shop.mediator.send(PlaceOrder(customer_id, "lamp", 3))
+        await shop.drained()
+
+        assert [order.status for order in await shop.mediator.send(GetOrders(customer_id))] == ["cancelled"]
+        assert await shop.mediator.send(GetStock("lamp")) == StockView(available=2, reservations=0)
+        assert (await shop.mediator.send(GetInvoice(order_id))).status == "void"
+        assert [mail.subject for mail in await shop.mediator.send(GetMails(order_id))] == [
+            "Ada, your order is cancelled: sold out"
+        ]
+        assert not await shop.dead_letters.list()
+
+
+async def test_stock_is_shared_out_among_orders_that_come_at_once(database_url: str) -> None:
+    async with make_shop(database_url) as shop:
+        await create_tables(shop)
+        customer_id = await shop.mediator.send(RegisterCustomer("Ada", "ada@example.org"))
+        await shop.mediator.send(OfferProduct("lamp", 1_250, "EUR"))
+        await shop.mediator.send(ReceiveGoods("lamp", 7))
+
+        for _ in range(5):
+            await shop.mediator.send(PlaceOrder(customer_id, "lamp", 2))
+        await shop.drained()
+
+        statuses = sorted(order.status for order in await shop.mediator.send(GetOrders(customer_id)))
+        assert statuses == ["cancelled", "cancelled", "paid", "paid", "paid"]
+        assert await shop.mediator.send(GetStock("lamp")) == StockView(available=1, reservations=3)
+
+
+def test_loyalty_points_never_leave_their_module(database_url: str) -> None:
+    registry = make_shop(database_url).registry
+    converted: set[type[DomainEvent]] = {entry.domain_event for entry in registry.converters}
+
+    assert [event for _, event in registry.domain_events if event not in converted] == [LoyaltyPointsEarned]
