@@ -53,20 +53,31 @@ class Campaign:
     """Runs of one ledger."""
 
     def __init__(
-        self, folder: Path, seed: int, *, variant: str | None = None, carry_out: Callable[[Run], int] = run_forked
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        variant: str | None = None,
+        accounts: Sequence[str] = ACCOUNTS,
+        refusals: float = 0.2,
+        carry_out: Callable[[Run], int] = run_forked,
     ) -> None:
         self.folder, self.seed, self.variant = folder, seed, variant
+        self._accounts, self._refusals = accounts, refusals
         self.kills: Counter[str] = Counter()
         self._random, self._carry_out, self._runs = Random(seed), carry_out, 0
         prepare(folder)
 
     def kill(self, place: str, occurrence: int | None = None) -> None:
         """Start a run that dies when `place` is reached for the n-th time; it is an error if it does not."""
-        occurrence = occurrence or self._random.randint(1, _REACHED_AT_LEAST.get(place, _OFTEN))
-        run = replace(self.next_run(), kill=(place, occurrence), heal=place == "replay.midway")
-        code = self._carry_out(run)
-        assert code == KILLED, f"{place} was not reached {occurrence} times: exit {code}\n{self.story()}"
+        code = self.try_to_kill(place, occurrence)
+        assert code == KILLED, f"{place} was not reached: exit {code}\n{self.story()}"
         self.kills[place] += 1
+
+    def try_to_kill(self, place: str, occurrence: int | None = None) -> int:
+        """The same for a variant, which may not get so far; gives the exit code."""
+        occurrence = occurrence or self._random.randint(1, _REACHED_AT_LEAST.get(place, _OFTEN))
+        return self._carry_out(replace(self.next_run(), kill=(place, occurrence), heal=place == "replay.midway"))
 
     def finish(self, *, heal: bool = False) -> int:
         """A run that nobody kills; gives its exit code. One that heals moves no more money."""
@@ -75,7 +86,9 @@ class Campaign:
 
     def verdict(self) -> Sequence[Violation]:
         """What the judge finds at once, after a run that could finish, and after one that healed."""
-        found = judge(self.folder, quiet=False) if self.kills else []
+        found: list[Violation] = []
+        if self._runs:
+            found = judge(self.folder, quiet=False)
         for heal in (False, True):
             if not found:
                 code = self.finish(heal=heal)
@@ -88,13 +101,12 @@ class Campaign:
         self._runs += 1
         digits = self._random.sample(_DIGITS, len(_DIGITS))
         intents = [
-            Intent(f"{self._runs}-{number}", self._random.choice(ACCOUNTS), self._random.randrange(100) * 10 + digit)
+            Intent(f"{self._runs}-{number}", self._random.choice(self._accounts), self._random.randrange(100) * 10 + digit)
             for number, digit in enumerate(digits)
         ]
         patience = timedelta(seconds=2 if self.variant else 20)
-        return Run(
-            self.folder, self._random.randrange(2**32), tuple(intents), variant=self.variant, patience=patience
-        )
+        seed = self._random.randrange(2**32)
+        return Run(self.folder, seed, tuple(intents), None, self.variant, refusals=self._refusals, patience=patience)
 
     def story(self) -> str:
         """What is needed to repeat and to understand a failure."""

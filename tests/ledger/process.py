@@ -44,6 +44,8 @@ class Run:
     variant: str | None = None
     heal: bool = False
     refusals: float = 0.2
+    linger: bool = False
+    """Stay when everything is done, until somebody kills the process."""
     patience: timedelta = timedelta(seconds=20)
 
 
@@ -84,6 +86,8 @@ async def carry_out(run: Run) -> None:
             shares = [run.intents[first::_WRITERS] for first in range(_WRITERS)]
             await asyncio.gather(*(_write(app, journal, share) for share in shares))
         await app.drained(run.patience)
+        if run.linger:
+            await asyncio.Event().wait()
         if run.heal:
             conditions.healed = True
             for letter in await app.dead_letters.list(limit=1_000):
