@@ -1,0 +1,138 @@
+"""Leaving the application: what is under way finishes within its time, the rest is given back and costs no attempt."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from mediator import MediatorApp
+from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
+from tests.support import AppFactory, effects, module_of, quick_settings
+
+
+class Held:
+    """A handler that stays inside until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered, self.leave, self.attempts = asyncio.Event(), asyncio.Event(), list[int]()
+
+    async def __call__(self, handler: object, event: NotedV1) -> None:
+        self.attempts.append(handler.context.attempt)  # type: ignore[attr-defined]
+        self.entered.set()
+        writes(handler, event)
+        await self.leave.wait()
+
+
+async def stop_while_held(app: MediatorApp, held: Held) -> None:
+    """Leave the application, and let the handler go once the stop has begun."""
+
+    async def leave() -> None:
+        await eventually(lambda: not app._started("test")._accepting)
+        held.leave.set()
+
+    letting_go = asyncio.create_task(leave())
+    await app.__aexit__(None, None, None)
+    await letting_go
+
+
+async def test_what_is_under_way_finishes(make_app: AppFactory) -> None:
+    held = Held()
+    app = make_app(module_of("mail", listener("Send", held)))
+    await app.__aenter__()
+    await app.publish_in_own_transaction(NotedV1(text="x"))
+    await held.entered.wait()
+
+    await stop_while_held(app, held)
+
+    async with make_app(module_of("mail", listener("Send", held))) as again:
+        await again.drained()
+        assert await effects(again) == [("Send", "x")]
+        assert await rows(again, "outbox") == []
+        assert held.attempts == [1]
+
+
+async def test_a_retry_under_way_finishes_too(make_app: AppFactory) -> None:
+    held, failed = Held(), False
+
+    async def react(handler: object, event: NotedV1) -> None:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise LookupError("not yet")
+        await held(handler, event)
+
+    handler = listener("Send", react, retry=at_once(3))
+    app = make_app(module_of("mail", handler))
+    await app.__aenter__()
+    await app.publish_in_own_transaction(NotedV1(text="x"))
+    await held.entered.wait()
+
+    await stop_while_held(app, held)
+
+    assert held.attempts == [2]
+    async with make_app(module_of("mail", handler)) as again:
+        await again.drained()
+        assert await effects(again) == [("Send", "x")]
+        assert held.attempts == [2]
+
+
+@pytest.mark.parametrize("number", [1, 30])
+async def test_what_does_not_finish_in_time_is_given_back_and_costs_no_attempt(
+    make_app: AppFactory, number: int
+) -> None:
+    held = Held()
+    settings = quick_settings(drain_on_stop=timedelta(milliseconds=20))
+    handler = listener("Send", held, retry=at_once(1))
+    events = [NotedV1(account=str(position), text=f"{position:02}") for position in range(number)]
+
+    async with make_app(module_of("mail", handler), settings=settings) as app:
+        await app.publish_in_own_transaction(*events)
+        await held.entered.wait()
+    assert set(held.attempts) == {1}
+
+    held.leave.set()
+    async with make_app(module_of("mail", handler)) as again:
+        await again.drained()
+        assert sorted(await effects(again)) == [("Send", event.text) for event in events]
+        assert await again.dead_letters.list() == []
+        assert set(held.attempts) == {1}
+
+
+async def test_an_interrupted_retry_costs_no_attempt(make_app: AppFactory) -> None:
+    held, failed = Held(), False
+
+    async def react(handler: object, event: NotedV1) -> None:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise LookupError("not yet")
+        await held(handler, event)
+
+    handler = listener("Send", react, retry=at_once(2))
+    settings = quick_settings(drain_on_stop=timedelta(milliseconds=20))
+    async with make_app(module_of("mail", handler), settings=settings) as app:
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await held.entered.wait()
+
+    held.leave.set()
+    async with make_app(module_of("mail", handler)) as again:
+        await again.drained()
+        assert await effects(again) == [("Send", "x")]
+        assert held.attempts == [2, 2]
+
+
+async def test_the_stop_ends_within_its_time_whatever_the_handlers_do(make_app: AppFactory) -> None:
+    entered = asyncio.Event()
+
+    async def stubborn(_handler: object, _event: NotedV1) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    settings = quick_settings(drain_on_stop=timedelta(0))
+    app = make_app(module_of("mail", listener("Send", stubborn, timeout=timedelta(hours=1))), settings=settings)
+    async with asyncio.timeout(60):
+        async with app:
+            await app.publish_in_own_transaction(NotedV1())
+            await entered.wait()
+
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
