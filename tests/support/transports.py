@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
+from mediator.errors import PublishRefusedError
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Capabilities, Delivery, Health, Settlement, Subscription
 
@@ -18,7 +19,7 @@ def confirm(_envelope: Envelope) -> None:
 
 
 class ScriptedTransport:
-    """Records every batch, and answers as the script says once `may_answer` is set."""
+    """Records every batch, and answers as the script says once `may_answer` is set. A key stops at its first failure."""
 
     name = "scripted"
     capabilities = Capabilities(durable=True, ordered=True)
@@ -49,9 +50,15 @@ class ScriptedTransport:
     async def publish(self, batch: Sequence[Envelope]) -> AsyncIterator[tuple[Envelope, Exception | None]]:
         self.batches.append(list(batch))
         await self.may_answer.wait()
+        failed_keys: set[str | None] = set()
         for envelope in batch:
-            error = self.answer(envelope)
-            if error is None:
+            behind = envelope.key is not None and envelope.key in failed_keys
+            error = (
+                PublishRefusedError(self.name, envelope.topic, "behind its key") if behind else self.answer(envelope)
+            )
+            if error is not None:
+                failed_keys.add(envelope.key)
+            else:
                 self.confirmed.append(envelope)
             yield envelope, error
 
