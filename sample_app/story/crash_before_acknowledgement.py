@@ -32,6 +32,7 @@ async def play(stage: Stage) -> None:
         orders = await shop.mediator.send(GetOrders(purchase.customer_id))
         stock = await shop.mediator.send(GetStock(purchase.sku))
         stage.check("after the restart it is delivered again, and skipped", (skipped, handled), (1, 0))
+        stage.check("before the handler saw it", shop.counters.total("failed"), 0)
         stage.check("the stock is reserved once", stock, StockView(IN_STOCK - purchase.quantity, reservations=1))
         stage.check("and the order is paid", [order.status for order in orders], ["paid"])
 

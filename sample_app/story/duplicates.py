@@ -50,6 +50,7 @@ async def play(stage: Stage) -> None:
         skipped = [shop.counters.total("duplicate_skipped", subscriber) for subscriber in SUBSCRIBERS]
         stage.check("every handler handled its event once", handled, [1] * len(SUBSCRIBERS))
         stage.check("and skipped two duplicates of it", skipped, [COPIES - 1] * len(SUBSCRIBERS))
+        stage.check("without running into anything", shop.counters.total("failed"), 0)
         stage.check("the stock is reserved once", stock, StockView(IN_STOCK - purchase.quantity, reservations=1))
         stage.check("the customer is charged once", len(gateway.charges), 1)
         stage.check("and gets one mail", len(mails), 1)
