@@ -189,8 +189,9 @@ class OtherDatabaseError(UsageError):
     def __init__(self, what: str, module: str, database: str, joined: str) -> None:
         self.what, self.module, self.database, self.joined = what, module, database, joined
         super().__init__(
-            f"{what} inside a unit of work on {joined}, but module {module!r} has {database}: one transaction cannot "
-            "span both. Publish an integration event for that module, or do it after this unit of work has ended"
+            f"{what} inside a unit of work on database {joined}, but module {module!r} has {database}: "
+            "one transaction cannot span both. Publish an integration event for that module, "
+            "or do it after this unit of work has ended"
         )
 
 

@@ -26,7 +26,12 @@ def compile_invocation(handler_class: type, method: str = "handle") -> Invoke:
         return lambda handler, message, _uow: asyncio.to_thread(function, handler, message)
 
     async def call_in_greenlet(handler: Any, message: Any, uow: UnitOfWork) -> Any:
-        result = await uow.session.run_sync(lambda _session: function(handler, message))
+        def call(_session: object) -> Any:
+            result = function(handler, message)
+            # A generator goes on where it is consumed, which has to be here.
+            return list(result) if inspect.isgenerator(result) else result
+
+        result = await uow.session.run_sync(call)
         return await result if inspect.isawaitable(result) else result
 
     return call_in_greenlet

@@ -53,7 +53,7 @@ class Parking:
     async def claim(self, connection: AsyncConnection, subscriber: Subscriber, received: Received) -> Claim:
         """Take charge of an event in the transaction of `connection`, unless this subscriber did before."""
         return await self._inbox.claim(
-            connection, subscriber.id, subscriber.entry.aliases, received.envelope.event_id, received.payload_hash
+            connection, subscriber.id, subscriber.aliases, received.envelope.event_id, received.payload_hash
         )
 
     async def is_blocked(self, connection: AsyncConnection, subscriber: Subscriber, received: Received) -> bool:

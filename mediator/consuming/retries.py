@@ -77,7 +77,7 @@ class Retries:
     async def take_over_aliases(self) -> None:
         """Hand what is parked under former ids to the subscribers that have them as aliases."""
         for subscriber, _ in self._subscribers.values():
-            for alias in subscriber.entry.aliases:
+            for alias in subscriber.aliases:
                 await self._parked.rename_subscriber(alias, subscriber.id)
 
     async def _run(self) -> None:

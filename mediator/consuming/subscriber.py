@@ -17,6 +17,7 @@ class Subscriber:
     """What the registry says of a handler, and how to build and call it."""
 
     id: str
+    aliases: tuple[str, ...]
     entry: SubscriberEntry
     build: Build
     invoke: Invoke

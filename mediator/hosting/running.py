@@ -158,12 +158,14 @@ class Running:
         subscribers = [
             Subscriber(
                 # Every instance has its own copy of a broadcast, so its own rows in the inbox too.
-                id=f"{entry.id}@{self._instance}" if entry.broadcast else entry.id,
+                id=f"{entry.id}{suffix}",
+                aliases=tuple(f"{alias}{suffix}" for alias in entry.aliases),
                 entry=entry,
                 build=self._composition.plan(entry.handler_class),
                 invoke=compile_invocation(entry.handler_class),
             )
             for entry in entries
+            for suffix in (f"@{self._instance}" if entry.broadcast else "",)
         ]
         catalog = self._composition.registry.catalog
         topics = {

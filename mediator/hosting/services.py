@@ -90,9 +90,11 @@ class DatabaseServices:
         """A delivery to a handler died."""
         await self._died(self, subscriber_id, event_id)
 
-    async def bury_unsent(self, connection: AsyncConnection, row: RowMapping, error: BaseException) -> UUID:
+    async def bury_unsent(
+        self, connection: AsyncConnection, row: RowMapping, error: BaseException, attempts: int
+    ) -> UUID:
         """Store an outbox row that cannot be sent as a dead letter."""
-        return await self.dead_letters.bury_unsent(connection, row, failure_facts(error))
+        return await self.dead_letters.bury_unsent(connection, row, {"attempts": attempts, **failure_facts(error)})
 
     async def announce_unsent(self, event_id: UUID) -> None:
         """An outbox row died."""

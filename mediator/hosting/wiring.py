@@ -359,6 +359,8 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 def _accepts(hint: Any, expected: Any) -> bool:
     """Whether a parameter annotated with `hint` may be given what the class says it handles."""
+    if hint is Any:
+        return True
     allowed = [one for one in _alternatives(hint) if isinstance(one, type)]
     return not allowed or all(
         not isinstance(one, type) or issubclass(one, tuple(allowed)) for one in _alternatives(expected)

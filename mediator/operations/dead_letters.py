@@ -210,7 +210,6 @@ class DeadLetters:
             "event_id": identity,
             "status": DEAD,
             "reason": "not sent",
-            "attempts": row["attempts"],
             "topic": envelope.topic,
             "partition_key": envelope.key,
             "headers": json.dumps(to_headers(envelope)),

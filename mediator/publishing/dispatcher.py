@@ -4,11 +4,12 @@ An event goes to the handlers and converters of its own type and of its bases, o
 modules and definitions. What it leads to is looked up once per type.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
+
+from sqlalchemy import inspect as inspect_mapped
 
 from mediator.application import Publishable, UnitOfWork
 from mediator.application.converters import publishables
@@ -51,7 +52,7 @@ class RaisedEvent:
 @dataclass(frozen=True, slots=True)
 class _Route:
     handlers: Sequence[tuple[Build, Invoke]]
-    converters: Sequence[tuple[str, Build]]
+    converters: Sequence[tuple[str, Build, Invoke]]
 
 
 class DomainEventDispatcher:
@@ -67,11 +68,8 @@ class DomainEventDispatcher:
         route = self._route(type(raised.event))
         for build, invoke in route.handlers:
             await invoke(build(uow), raised.event, uow)
-        for name, build in route.converters:
-            converted = build(uow).convert(raised.event)
-            if inspect.isawaitable(converted):
-                converted = await converted
-            for publishable in publishables(converted, name):
+        for name, build, invoke in route.converters:
+            for publishable in publishables(await invoke(build(uow), raised.event, uow), name):
                 uow.publish_from(_origin(name, raised), publishable)
 
     def _route(self, event_type: type[DomainEvent]) -> _Route:
@@ -83,13 +81,19 @@ class DomainEventDispatcher:
             converters = [entry for entry in self._registry.converters if issubclass(event_type, entry.domain_event)]
             route = self._routes[event_type] = _Route(
                 [(self._plans(entry.handler_class), compile_invocation(entry.handler_class)) for entry in handlers],
-                [(entry.converter_class.__qualname__, self._plans(entry.converter_class)) for entry in converters],
+                [
+                    (one.__qualname__, self._plans(one), compile_invocation(one, "convert"))
+                    for one in (entry.converter_class for entry in converters)
+                ],
             )
         return route
 
 
 def _origin(converter: str, raised: RaisedEvent) -> Origin:
-    identity = getattr(raised.aggregate, "id", None)
+    # Without loading: after a savepoint was rolled back, every attribute is expired.
+    state = inspect_mapped(raised.aggregate, raiseerr=False)
+    mapped = None if state is None or state.identity is None else state.identity
+    identity = raised.aggregate.__dict__.get("id") if mapped is None else ", ".join(map(str, mapped))
     return Origin(
         converter=converter[:200],
         domain_event_type=type(raised.event).__name__[:200],

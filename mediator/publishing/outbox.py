@@ -6,10 +6,13 @@ writers hold the aggregate's lock before they draw a position, so positions keep
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,7 +30,9 @@ from mediator.storage.tables import Tables
 __all__ = ["Origin", "OutboxWriter"]
 
 _LONGEST_ADDRESS = 249
-_LONGEST_KEY = 200
+_LONGEST_TEXT = 200
+_LONGEST_DELAY = timedelta(days=3650)
+_TEXT = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{_LONGEST_TEXT}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +70,15 @@ class OutboxWriter:
         name = type(event).__qualname__
         if event.correlation_id is None:
             event = event.model_copy(update={"correlation_id": lineage.correlation_id})
-        if not 0 < len(event.correlation_id or "") <= _LONGEST_KEY:
-            raise EventRefusedError(
-                name, "its correlation id is empty or too long", f"Use 1 to {_LONGEST_KEY} characters"
-            )
+        body = self._body(event)
         topic, address = self._address(type(event), outgoing.topic)
         key = outgoing.key if outgoing.key is not None else self._key(event)
-        if key is not None and not 0 < len(key) <= _LONGEST_KEY:
-            raise EventRefusedError(name, f"its partition key has {len(key)} characters", f"Use 1 to {_LONGEST_KEY}")
+        for what, text in (("correlation id", event.correlation_id), ("partition key", key)):
+            if text is not None and not _TEXT.fullmatch(text):
+                fix = f"Use 1 to {_LONGEST_TEXT} characters without control characters and lone surrogates"
+                raise EventRefusedError(name, f"its {what} is {text[:80]!r}", fix)
+        if outgoing.delay is not None and not timedelta(0) <= outgoing.delay <= _LONGEST_DELAY:
+            raise EventRefusedError(name, f"its delay is {outgoing.delay}", f"Use 0 to {_LONGEST_DELAY.days} days")
         headers = dict(outgoing.headers)
         row = {
             "slot": slot_of(key, event.event_id, scheduled=outgoing.delay is not None),
@@ -81,7 +87,7 @@ class OutboxWriter:
             "type": topic.type,
             "version": topic.version,
             "partition_key": key,
-            "body": self._body(event),
+            "body": body,
             "headers": json.dumps(headers),
             "source": f"/{self._application}/{module}",
             "occurred_on": event.occurred_on,
@@ -126,18 +132,21 @@ class OutboxWriter:
             raise EventRefusedError(type(event).__qualname__, str(error), "Correct the key field's value") from error
 
     def _body(self, event: IntegrationEvent) -> bytes:
+        """The event as JSON, read back as its receivers will: values may have come past the model's validation."""
         name = type(event).__qualname__
         try:
             body: bytes = type(event).__pydantic_serializer__.to_json(event)
             read_json(body, self._limits)
+            event.model_validate_json(body)
         except PydanticSerializationError as error:
             raise EventRefusedError(name, str(error), "Use values that JSON can hold") from error
-        except UnreadableMessageError as error:
+        except ValidationError as error:
             raise EventRefusedError(
-                name,
-                f"receivers refuse it ({error.reason}) at {error.where}: {error.what}",
-                "Publish less, or a reference",
+                name, f"receivers refuse it: {error}", "Use values that the contract allows"
             ) from error
+        except UnreadableMessageError as error:
+            what = f"receivers refuse it ({error.reason}) at {error.where}: {error.what}"
+            raise EventRefusedError(name, what, "Publish less, or a reference") from error
         return body
 
     def _check_headers(self, row: dict[str, Any], headers: Mapping[str, str]) -> None:

@@ -39,6 +39,7 @@ from mediator.storage.slots import SlotLocks
 __all__ = ["Relay", "RelaySettings", "Undertaker"]
 
 log = structlog.get_logger(__name__)
+_LONGEST_PAUSE_SECONDS = 30.0
 
 
 class RelaySettings(BaseModel):
@@ -56,7 +57,9 @@ class RelaySettings(BaseModel):
 class Undertaker(Protocol):
     """Where outbox rows go that cannot be sent."""
 
-    async def bury_unsent(self, connection: AsyncConnection, row: RowMapping, error: BaseException) -> UUID:
+    async def bury_unsent(
+        self, connection: AsyncConnection, row: RowMapping, error: BaseException, attempts: int
+    ) -> UUID:
         """Store a row as a dead letter of the sending side, in the transaction that removes it; gives its id there."""
         ...
 
@@ -126,8 +129,7 @@ class Relay:
         self._confirmations.set()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._recorded:
-            await self._outbox.record_attempts(list(self._recorded), change=-1)
+        await self._uncount(list(self._recorded))
         self._slots.release()
 
     async def _run(self) -> None:
@@ -163,7 +165,7 @@ class Relay:
             if rows:
                 found, self._turn = True, slot + 1
                 await self._hand_over(rows)
-        if not found and not self._dirty:
+        if not found and not self._dirty and not self._in_flight:
             # The backlog that was found at the start is gone: nothing in it kills the process.
             self._size = self._settings.batch
         return found
@@ -194,12 +196,13 @@ class Relay:
                 healthy.append(row)
             else:
                 why = f"handed over {row['attempts']} times without an outcome: the process died each time"
-                await self._die(row, PublishRefusedError(self._transport.name, row["topic"], why))
+                await self._die(row, PublishRefusedError(self._transport.name, row["topic"], why), row["attempts"])
         return healthy
 
     async def _publish(self, rows: Sequence[RowMapping]) -> None:
         open_rows = {row["position"]: row for row in rows}
         failed_keys: set[str] = set()
+        unavailable: TransportUnavailableError | None = None
         try:
             envelopes = [found for row in rows if (found := await self._envelope(row)) is not None]
             # By identity: the same event may have been published twice, as two rows.
@@ -209,11 +212,16 @@ class Relay:
                 open_rows.pop(row["position"], None)
                 if error is None:
                     self._confirm(row)
-                else:
-                    await self._refuse(row, error, failed_keys)
+                    continue
+                if isinstance(error, TransportUnavailableError):
+                    unavailable = error
+                await self._refuse(row, error, failed_keys)
         finally:
+            if unavailable is not None:
+                self._back_off("the transport is unavailable", unavailable)
             for position in open_rows:
                 self._in_flight.pop(position, None)
+            await self._uncount(list(open_rows))
             self._dirty.update(row["slot"] for row in rows)
             self._wakened.set()
 
@@ -222,14 +230,28 @@ class Relay:
             return row, Envelope.from_row(row)
         except ValueError as error:
             # Somebody wrote to the table: the row dies alone, not the batch with it.
-            await self._die(row, PublishRefusedError(self._transport.name, row["topic"], f"unreadable row: {error}"))
+            refused = PublishRefusedError(self._transport.name, row["topic"], f"unreadable row: {error}")
+            await self._die(row, refused, row["attempts"])
             return None
 
     def _published(self, task: asyncio.Task[None]) -> None:
         self._publishing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._pause = min(max(self._pause * 2, 0.1), 30.0)
-            log.error("relay.publish_failed", transport=self._transport.name, exc_info=error)
+            self._back_off("the transport failed", error)
+
+    def _back_off(self, why: str, error: BaseException) -> None:
+        """One failed publication is one step, however many envelopes it had."""
+        self._pause = min(max(self._pause * 2, 0.1), _LONGEST_PAUSE_SECONDS)
+        log.warning(
+            "relay.backed_off", why=why, transport=self._transport.name, pause_seconds=self._pause, error=str(error)
+        )
+
+    async def _uncount(self, positions: Sequence[int]) -> None:
+        """Take back attempts that were recorded before the hand-over: the envelopes were not at fault."""
+        recorded = [position for position in positions if position in self._recorded]
+        self._recorded.difference_update(recorded)
+        if recorded:
+            await self._outbox.record_attempts(recorded, change=-1)
 
     def _confirm(self, row: RowMapping) -> None:
         self._runtime.reached("relay.after_publish")
@@ -262,17 +284,13 @@ class Relay:
     async def _refuse(self, row: RowMapping, error: Exception, failed_keys: set[str]) -> None:
         position, key = row["position"], row["partition_key"]
         if isinstance(error, TransportUnavailableError) or (key is not None and key in failed_keys):
-            if isinstance(error, TransportUnavailableError):
-                self._pause = min(max(self._pause * 2, 0.1), 30.0)
-                log.warning("relay.transport_unavailable", transport=self._transport.name, pause_seconds=self._pause)
-            if position in self._recorded:
-                await self._outbox.record_attempts([position], change=-1)
+            await self._uncount([position])
         else:
             if key is not None:
                 failed_keys.add(key)
             attempts = row["attempts"] + 1
             if self._settings.retry.gives_up(attempts, error):
-                await self._die(row, error)
+                await self._die(row, error, attempts)
             else:
                 delay = self._settings.retry.delay_after(attempts, self._runtime.random)
                 await self._outbox.refuse(position, attempts, delay, str(error)[:2000])
@@ -281,10 +299,10 @@ class Relay:
         self._recorded.discard(position)
         self._in_flight.pop(position, None)
 
-    async def _die(self, row: RowMapping, error: BaseException) -> None:
+    async def _die(self, row: RowMapping, error: BaseException, attempts: int) -> None:
         self._runtime.reached("dead.before_store")
         async with self._database.begin() as connection:
-            event_id = await self._undertaker.bury_unsent(connection, row, error)
+            event_id = await self._undertaker.bury_unsent(connection, row, error, attempts)
             await self._outbox.remove(connection, row["position"])
         self._recorded.discard(row["position"])
         log.error("relay.gave_up", event_id=str(row["event_id"]), topic=row["topic"], error=str(error))

@@ -5,17 +5,21 @@ would be dropped from the identity map, and its events with it), refuses to be c
 work, refuses a second task, and tells the unit of work where savepoints begin and which were rolled back.
 """
 
+from functools import partial
 from typing import Any, Protocol
 
-from sqlalchemy import event
+import sqlalchemy.ext.asyncio
+import sqlalchemy.orm
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import ORMExecuteState, SessionTransaction
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from mediator.domain import AggregateRoot
 from mediator.errors import TransactionOwnedError
+from mediator.storage.database import COMMIT_GUARD
 
-__all__ = ["OwnedSession", "Owner", "open_session"]
+__all__ = ["OwnedAsyncSession", "OwnedSession", "Owner", "open_session"]
 
 _OWNER = "mediator.unit_of_work"
 
@@ -41,39 +45,52 @@ class OwnedSession(Session):
 
     released = False
 
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        """SQLAlchemy's own, without the warning of SQLModel: code bases that use it are as welcome."""
+        return sqlalchemy.orm.Session.execute(self, *arguments, **options)
+
     def commit(self) -> None:
         """Refused while the unit of work is open."""
-        self._check_released("commit")
+        self.check_released("commit")
         super().commit()
 
     def rollback(self) -> None:
         """Refused while the unit of work is open."""
-        self._check_released("rollback")
+        self.check_released("rollback")
         super().rollback()
 
     def close(self) -> None:
         """Refused while the unit of work is open."""
-        self._check_released("close")
+        self.check_released("close")
         super().close()
 
     def invalidate(self) -> None:
         """Refused while the unit of work is open."""
-        self._check_released("invalidate")
+        self.check_released("invalidate")
         super().invalidate()
 
     def reset(self) -> None:
         """Refused while the unit of work is open."""
-        self._check_released("reset")
+        self.check_released("reset")
         super().reset()
 
-    def _check_released(self, call: str) -> None:
+    def check_released(self, call: str) -> None:
+        """Raise TransactionOwnedError unless the unit of work itself is ending."""
         if not self.released:
             raise TransactionOwnedError(call)
 
 
+class OwnedAsyncSession(AsyncSession):
+    """Its asynchronous form."""
+
+    async def execute(self, *arguments: Any, **options: Any) -> Any:
+        """SQLAlchemy's own, without the warning of SQLModel."""
+        return await sqlalchemy.ext.asyncio.AsyncSession.execute(self, *arguments, **options)
+
+
 def open_session(bind: Any, owner: Owner) -> AsyncSession:
     """A session on `bind` that belongs to `owner`; it begins its transaction with the first statement."""
-    session = AsyncSession(bind, sync_session_class=OwnedSession, expire_on_commit=False)
+    session = OwnedAsyncSession(bind, sync_session_class=OwnedSession, expire_on_commit=False)
     session.sync_session.info[_OWNER] = owner
     return session
 
@@ -105,9 +122,16 @@ def _before_commit(session: OwnedSession) -> None:
 
 
 @event.listens_for(OwnedSession, "after_transaction_create")
-def _after_begin(session: Session, transaction: SessionTransaction) -> None:
+def _after_create(session: Session, transaction: SessionTransaction) -> None:
+    session.info[_OWNER].check_task()
     if transaction.nested:
         session.info[_OWNER].savepoint_began(transaction)
+
+
+@event.listens_for(OwnedSession, "after_begin")
+def _after_begin(session: OwnedSession, _transaction: SessionTransaction, connection: Connection) -> None:
+    # `(await session.connection()).commit()` passes by the session altogether.
+    connection.info[COMMIT_GUARD] = partial(session.check_released, "connection().commit")
 
 
 @event.listens_for(OwnedSession, "after_soft_rollback")

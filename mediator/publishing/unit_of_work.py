@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 from sqlmodel import Session
@@ -139,8 +140,7 @@ class SqlUnitOfWork:
         """Add an outbox row for `event`."""
         if self._read_only:
             raise UnitOfWorkRequiredError("publishing from a query")
-        if not self._open:
-            raise UnitOfWorkClosedError(f"publishing {type(event).__name__}")
+        self.check_task(f"publishing {type(event).__name__}")
         self._rows.append(self._services.outbox.row(event, self.context.module, self.lineage, origin))
 
     async def dispatch_events(self) -> None:
@@ -161,11 +161,15 @@ class SqlUnitOfWork:
                     await self._session.flush()
                 waiting = following
 
-    def check_task(self) -> None:
-        """Refuse a task other than the first that used the session: statements of two tasks would interleave."""
+    def check_task(self, what: str = "using its session") -> None:
+        """Refuse any task but one, whose statements would interleave, and everybody after the end."""
         if not self._open:
+            raise UnitOfWorkClosedError(what)
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            # The thread of a blocking handler, for which the one task waits.
             return
-        task = asyncio.current_task()
         if self._owner is None:
             self._owner = task
         elif task is not self._owner:
@@ -188,7 +192,8 @@ class SqlUnitOfWork:
         for key, aggregate in list(self._tracked.items()):
             forget_events(aggregate, since=mark)
             # What entered the session since and left it with the savepoint may enter it again, events and all.
-            if key not in tracked and aggregate not in self.sync_session:
+            state = inspect(aggregate, raiseerr=False)
+            if key not in tracked and state is not None and state.session is None:
                 del self._tracked[key]
 
     async def __aenter__(self) -> Self:
@@ -208,10 +213,10 @@ class SqlUnitOfWork:
             if error is None and not self._read_only:
                 await self._complete()
         finally:
-            self._open = False
             try:
                 await shielded(self._end())
             finally:
+                self._open = False
                 self._bound.close()
 
     async def _complete(self) -> None:
@@ -251,6 +256,7 @@ class SqlUnitOfWork:
         self._tracked.clear()
         session: Any = self._session.sync_session
         session.released = True
+        self._owner = asyncio.current_task()
         await self._session.close()
 
     def _take_events(self, parent: RaisedEvent | None) -> list[RaisedEvent]:

@@ -17,13 +17,16 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolResetState
 
 from mediator.errors import DatabaseUnavailableError, SettingsError
 from mediator.storage.tables import Tables
 
-__all__ = ["Database", "checked_url", "is_transient"]
+__all__ = ["COMMIT_GUARD", "Database", "checked_url", "is_transient"]
 
+
+COMMIT_GUARD = "mediator.commit_guard"
+"""Under this name in `connection.info`: a function that is called before every commit and may refuse it."""
 _PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 _BUSY = ("database is locked", "database table is locked", "database is busy", "database schema is locked")
 
@@ -84,7 +87,7 @@ class Database:
             max_overflow=0,
             pool_timeout=60,
             hide_parameters=True,
-            pool_reset_on_return="rollback",
+            pool_reset_on_return=None,
             poolclass=AsyncAdaptedQueuePool,
         )
 
@@ -100,6 +103,17 @@ class Database:
         @event.listens_for(engine.sync_engine, "begin")
         def begin(connection: Any) -> None:
             connection.exec_driver_sql("BEGIN" if query_only else "BEGIN IMMEDIATE")
+
+        @event.listens_for(engine.sync_engine, "reset")
+        def reset(connection: Any, _record: Any, state: PoolResetState) -> None:
+            # SQLAlchemy takes a commit that failed for the end of the transaction; for SQLite it still goes on.
+            if state.asyncio_safe and connection.driver_connection.in_transaction:
+                connection.rollback()
+
+        @event.listens_for(engine.sync_engine, "commit")
+        def guard_commit(connection: Any) -> None:
+            if COMMIT_GUARD in connection.info:
+                connection.info[COMMIT_GUARD]()
 
         return engine
 
