@@ -4,15 +4,17 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
+from datetime import UTC, datetime
 from sqlite3 import connect
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
 from mediator.storage.database import Database
 
-__all__ = ["eventually", "execute", "stored"]
+__all__ = ["eventually", "execute", "outbox_row", "stored"]
 
 Row = Mapping[str, Any]
 
@@ -43,3 +45,31 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
             if await met if inspect.isawaitable(met) else met:
                 return
             await asyncio.sleep(0.01)
+
+
+def outbox_row(**changes: Any) -> dict[str, Any]:
+    """What `insert_statement` takes, in slot 0."""
+    values: dict[str, Any] = {
+        "slot": 0,
+        "event_id": uuid4(),
+        "topic": "test.shop.public.orders.v1",
+        "type": "shop.order-placed",
+        "version": "v1",
+        "partition_key": None,
+        "body": b"{}",
+        "headers": "{}",
+        "source": "/shop/ordering",
+        "occurred_on": datetime.now(UTC),
+        "delay": None,
+        "attempts": 0,
+        "correlation_id": "c",
+        "causation_id": None,
+        "traceparent": None,
+        "module": "ordering",
+        "cause": "PlaceOrder",
+        "converter": None,
+        "domain_event_type": None,
+        "aggregate_type": None,
+        "aggregate_id": None,
+    }
+    return {**values, **changes}

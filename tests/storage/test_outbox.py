@@ -11,34 +11,7 @@ from sqlalchemy import event
 
 from mediator.storage.database import Database
 from mediator.storage.outbox import SLOTS, OutboxTable, insert_statement, slot_of
-from tests.storage.rows import execute, stored
-
-
-def row(**changes: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "slot": 0,
-        "event_id": uuid4(),
-        "topic": "test.shop.public.orders.v1",
-        "type": "shop.order-placed",
-        "version": "v1",
-        "partition_key": None,
-        "body": b"{}",
-        "headers": "{}",
-        "source": "/shop/ordering",
-        "occurred_on": datetime.now(UTC),
-        "delay": None,
-        "attempts": 0,
-        "correlation_id": "c",
-        "causation_id": None,
-        "traceparent": None,
-        "module": "ordering",
-        "cause": "PlaceOrder",
-        "converter": None,
-        "domain_event_type": None,
-        "aggregate_type": None,
-        "aggregate_id": None,
-    }
-    return {**values, **changes}
+from tests.storage.rows import execute, outbox_row, stored
 
 
 async def insert(database: Database, *rows: dict[str, Any]) -> None:
@@ -66,7 +39,7 @@ def test_rows_without_a_key_are_spread() -> None:
 
 
 async def test_rows_are_fetched_in_the_order_of_insertion(database: Database) -> None:
-    await insert(database, *(row(slot=number % 2) for number in range(6)))
+    await insert(database, *(outbox_row(slot=number % 2) for number in range(6)))
     outbox = OutboxTable(database)
 
     assert await positions(outbox) == [1, 3, 5]
@@ -75,7 +48,7 @@ async def test_rows_are_fetched_in_the_order_of_insertion(database: Database) ->
 
 
 async def test_what_is_in_flight_and_the_keys_of_it_are_left_out(database: Database) -> None:
-    await insert(database, *(row(partition_key=key) for key in ("a", "b", None, "a", "b")))
+    await insert(database, *(outbox_row(partition_key=key) for key in ("a", "b", None, "a", "b")))
     outbox = OutboxTable(database)
 
     assert await positions(outbox, without_positions=[1, 3]) == [2, 4, 5]
@@ -84,7 +57,7 @@ async def test_what_is_in_flight_and_the_keys_of_it_are_left_out(database: Datab
 
 async def test_rows_in_flight_are_left_out_as_they_were_when_the_fetch_began(database: Database) -> None:
     # A row that is removed while the fetch reads is still in its snapshot.
-    await insert(database, row())
+    await insert(database, outbox_row())
     in_flight = {1: "confirmed meanwhile"}
 
     def forget(*_arguments: object) -> None:
@@ -99,7 +72,7 @@ async def test_rows_in_flight_are_left_out_as_they_were_when_the_fetch_began(dat
 
 
 async def test_a_key_that_waits_for_a_retry_is_left_out_and_nothing_else(database: Database, database_url: str) -> None:
-    await insert(database, *(row(partition_key=key) for key in ("a", "b", "a", None, None)))
+    await insert(database, *(outbox_row(partition_key=key) for key in ("a", "b", "a", None, None)))
     outbox = OutboxTable(database)
     await outbox.refuse(1, 1, timedelta(hours=1), "not today")
     await outbox.refuse(4, 1, timedelta(hours=1), "not today")
@@ -110,7 +83,7 @@ async def test_a_key_that_waits_for_a_retry_is_left_out_and_nothing_else(databas
 
 
 async def test_refusing_keeps_number_moment_and_reason(database: Database, database_url: str) -> None:
-    await insert(database, row(), row())
+    await insert(database, outbox_row(), outbox_row())
     await OutboxTable(database).refuse(1, 3, timedelta(hours=2), "not today")
 
     refused, other = await stored(database_url, "outbox")
@@ -120,7 +93,7 @@ async def test_refusing_keeps_number_moment_and_reason(database: Database, datab
 
 
 async def test_completing_removes_exactly_those_rows_and_remembers_them(database: Database, database_url: str) -> None:
-    rows = [row() for _ in range(4)]
+    rows = [outbox_row() for _ in range(4)]
     await insert(database, *rows)
     await OutboxTable(database).complete([1, 3], keep_history=True)
 
@@ -135,7 +108,7 @@ async def test_completing_removes_exactly_those_rows_and_remembers_them(database
 
 
 async def test_completing_without_history_only_removes(database: Database, database_url: str) -> None:
-    await insert(database, row(), row())
+    await insert(database, outbox_row(), outbox_row())
     await OutboxTable(database).complete([1], keep_history=False)
 
     assert len(await stored(database_url, "outbox")) == 1
@@ -143,7 +116,7 @@ async def test_completing_without_history_only_removes(database: Database, datab
 
 
 async def test_an_event_that_is_sent_again_is_remembered_once(database: Database, database_url: str) -> None:
-    again = row()
+    again = outbox_row()
     await insert(database, again, again)
     outbox = OutboxTable(database)
     await outbox.complete([1], keep_history=True)
@@ -154,7 +127,7 @@ async def test_an_event_that_is_sent_again_is_remembered_once(database: Database
 
 
 async def test_completing_what_is_gone_changes_nothing(database: Database, database_url: str) -> None:
-    await insert(database, row())
+    await insert(database, outbox_row())
     await OutboxTable(database).complete([7], keep_history=True)
 
     assert len(await stored(database_url, "outbox")) == 1
@@ -162,7 +135,7 @@ async def test_completing_what_is_gone_changes_nothing(database: Database, datab
 
 
 async def test_attempts_are_counted_up_and_taken_back(database: Database, database_url: str) -> None:
-    await insert(database, row(), row())
+    await insert(database, outbox_row(), outbox_row())
     outbox = OutboxTable(database)
 
     await outbox.record_attempts([1, 2])
@@ -173,7 +146,13 @@ async def test_attempts_are_counted_up_and_taken_back(database: Database, databa
 
 async def test_scheduled_rows_are_released_when_they_are_due(database: Database, database_url: str) -> None:
     hour = 3_600_000
-    await insert(database, row(slot=-1, delay=hour), row(slot=-1, delay=0), row(slot=-3, delay=-1), row())
+    await insert(
+        database,
+        outbox_row(slot=-1, delay=hour),
+        outbox_row(slot=-1, delay=0),
+        outbox_row(slot=-3, delay=-1),
+        outbox_row(),
+    )
     outbox = OutboxTable(database)
 
     assert await outbox.release_scheduled() == 2
@@ -183,7 +162,7 @@ async def test_scheduled_rows_are_released_when_they_are_due(database: Database,
 
 
 async def test_pending_tells_what_waits_and_what_is_scheduled(database: Database) -> None:
-    await insert(database, row(), row(slot=3), row(slot=-1, delay=1_000_000))
+    await insert(database, outbox_row(), outbox_row(slot=3), outbox_row(slot=-1, delay=1_000_000))
     async with database.read() as connection:
         assert await OutboxTable(database).pending(connection) == {"outbox rows": 2, "scheduled events": 1}
 
@@ -195,7 +174,7 @@ async def test_all_rows_of_a_unit_of_work_are_one_statement(database: Database) 
         statements.append(many)
 
     def rows() -> Iterator[dict[str, Any]]:
-        yield from (row(delay=delay) for delay in (None, 0, 5))
+        yield from (outbox_row(delay=delay) for delay in (None, 0, 5))
 
     event.listen(database.writer.sync_engine, "before_cursor_execute", note)
     await insert(database, *rows())

@@ -19,7 +19,7 @@ def confirm(_envelope: Envelope) -> None:
 
 
 class ScriptedTransport:
-    """Records every batch, and answers as the script says once `may_answer` is set. A key stops at its first failure."""
+    """Records every batch and, once `may_answer` is set, answers by the script. A key stops at its first failure."""
 
     name = "scripted"
     capabilities = Capabilities(durable=True, ordered=True)
