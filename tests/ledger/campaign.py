@@ -108,6 +108,10 @@ class Campaign:
         seed = self._random.randrange(2**32)
         return Run(self.folder, seed, tuple(intents), None, self.variant, refusals=self._refusals, patience=patience)
 
+    def shuffled(self, places: Sequence[str]) -> list[str]:
+        """The places in an order that the seed decides."""
+        return self._random.sample(places, len(places))
+
     def story(self) -> str:
         """What is needed to repeat and to understand a failure."""
         log = self.folder / "process.log"
