@@ -1,0 +1,88 @@
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from mediator import (
+    Command,
+    CommandHandler,
+    DomainEvent,
+    DomainEventHandler,
+    IntegrationEventConverter,
+    Query,
+    QueryHandler,
+    StreamQuery,
+    StreamQueryHandler,
+)
+from tests.consuming.notes import NotedV1, RemarkedV1, listener, writes
+from tests.hosting.wirings import app_of
+from tests.support import module_of
+
+
+@dataclass(frozen=True)
+class Open(Command[None]):
+    pass
+
+
+@dataclass(frozen=True)
+class Owners(Query[int]):
+    pass
+
+
+@dataclass(frozen=True)
+class Stream(StreamQuery[int]):
+    pass
+
+
+@dataclass(frozen=True)
+class Opened(DomainEvent):
+    pass
+
+
+@dataclass(frozen=True)
+class Closed(DomainEvent):
+    pass
+
+
+class OpenHandler(CommandHandler[Open, None]):
+    async def handle(self, command: Open) -> None: ...
+
+
+class OwnersHandler(QueryHandler[Owners, int]):
+    async def handle(self, query: Owners) -> int:
+        return 0
+
+
+class StreamHandler(StreamQueryHandler[Stream, int]):
+    async def handle(self, query: Stream) -> AsyncIterator[int]:
+        yield 1
+
+
+class Greet(DomainEventHandler[Opened]):
+    async def handle(self, event: Opened) -> None: ...
+
+
+class OpenedConverter(IntegrationEventConverter[Opened, NotedV1]):
+    def convert(self, event: Opened) -> NotedV1:
+        return NotedV1()
+
+
+def test_the_report_shows_who_handles_what_and_what_stays_inside() -> None:
+    bank = module_of(
+        "bank", Open, Owners, Stream, Opened, Closed, OpenHandler, OwnersHandler, StreamHandler, Greet, OpenedConverter
+    )
+    mail = module_of("mail", listener("Send", writes, NotedV1 | RemarkedV1))
+
+    report = app_of(bank, mail).describe()
+
+    assert report.splitlines() == [
+        "shop (test)",
+        "module bank",
+        "  command Open -> OpenHandler",
+        "  query Owners -> OwnersHandler",
+        "  stream Stream -> StreamHandler",
+        "  domain event Opened -> Greet",
+        "    OpenedConverter -> NotedV1 (test.bank.public.notes.v1)",
+        "  domain event Closed -> no handler",
+        "    stays in the module: no converter",
+        "module mail",
+        "  handler mail.send <- NotedV1 (test.bank.public.notes.v1), RemarkedV1 (test.bank.public.remarks.v1)",
+    ]
