@@ -4,15 +4,17 @@ A plain function runs in the session's greenlet, so that it can use a plain `Ses
 `blocking = True` it runs in a thread and has no session. Which of the three it is, is decided once, at start.
 """
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from anyio import CapacityLimiter, to_thread
 
 from mediator.application.ports import UnitOfWork
 
 __all__ = ["Invoke", "compile_invocation"]
 
+_THREADS = 40
 Invoke = Callable[[Any, Any, UnitOfWork], Awaitable[Any]]
 """Call a handler with a message, in a unit of work."""
 
@@ -23,7 +25,13 @@ def compile_invocation(handler_class: type, method: str = "handle") -> Invoke:
     if inspect.iscoroutinefunction(function):
         return lambda handler, message, _uow: function(handler, message)
     if getattr(handler_class, "blocking", False):
-        return lambda handler, message, _uow: asyncio.to_thread(function, handler, message)
+        # Threads of its own: slow handlers must not keep those of others waiting.
+        limiter = CapacityLimiter(getattr(handler_class, "concurrency", _THREADS))
+
+        async def call_in_thread(handler: Any, message: Any, _uow: UnitOfWork) -> Any:
+            return await to_thread.run_sync(function, handler, message, limiter=limiter, abandon_on_cancel=True)
+
+        return call_in_thread
 
     async def call_in_greenlet(handler: Any, message: Any, uow: UnitOfWork) -> Any:
         def call(_session: object) -> Any:

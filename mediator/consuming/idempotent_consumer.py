@@ -185,7 +185,8 @@ class IdempotentConsumer:
                 if deadline.expired():
                     raise HandlerTimeoutError(subscriber.id, entry.timeout) from None
                 raise
-            if deadline.expired():
+            # A handler that hid the cancellation, or never let the loop look at the clock, has timed out as well.
+            if deadline.expired() or asyncio.get_running_loop().time() >= (deadline.when() or 0):
                 raise HandlerTimeoutError(subscriber.id, entry.timeout)
             if entry.blocking:
                 await begin(await uow.session.connection())

@@ -1,9 +1,28 @@
 """The composition root: modules are discovered, wired, checked, started and stopped here."""
 
+from mediator.consuming.consumer import ConsumerSettings
 from mediator.hosting.app import MediatorApp
 from mediator.hosting.blocking import BlockingMediator
 from mediator.hosting.injection import UnitOfWorkScope, unit_of_work_scope
 from mediator.hosting.module import Module
 from mediator.hosting.settings import MediatorSettings
+from mediator.messaging.limits import Limits
+from mediator.operations.cleaning import RetentionSettings
+from mediator.operations.dead_letters import DeadLetter
+from mediator.operations.lineage import LineageNode
+from mediator.publishing.relay import RelaySettings
 
-__all__ = ["BlockingMediator", "MediatorApp", "MediatorSettings", "Module", "UnitOfWorkScope", "unit_of_work_scope"]
+__all__ = [
+    "BlockingMediator",
+    "ConsumerSettings",
+    "DeadLetter",
+    "Limits",
+    "LineageNode",
+    "MediatorApp",
+    "MediatorSettings",
+    "Module",
+    "RelaySettings",
+    "RetentionSettings",
+    "UnitOfWorkScope",
+    "unit_of_work_scope",
+]

@@ -168,7 +168,6 @@ class MediatorApp:
             traceparent=traceparent,
         )
         async with services.open(context, lineage) as uow:
-            uow.hand_over()
             yield uow
 
     async def publish_in_own_transaction(self, *events: Publishable, module: str | None = None) -> None:

@@ -182,15 +182,15 @@ class _Wiring:
 
     def _check_method(self, found: type[Any], kind: type[Any], method: str, expected: Any) -> None:
         function = getattr(found, method)
-        parameters = list(inspect.signature(function).parameters.values())[1:]
-        required = [
-            one
-            for one in parameters
-            if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-        ]
-        if not parameters or len(required) > 1 or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())[1:]
+        try:
+            signature.bind(None, None)
+        except TypeError:
             what = f"{method}() takes {len(parameters)} parameters besides self"
             self._fault("signature", found, what, f"Take exactly one: {_name(expected)}")
+            return
+        if not parameters:
             return
         try:
             hint = get_type_hints(function).get(parameters[0].name, expected)

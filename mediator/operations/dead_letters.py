@@ -198,8 +198,12 @@ class DeadLetters:
 
     async def bury_unsent(self, connection: AsyncConnection, row: RowMapping, facts: Mapping[str, Any]) -> UUID:
         """Store an outbox row that cannot be sent, in the transaction that removes it; gives its id here."""
-        envelope = Envelope.from_row(row)
-        identity = envelope.event_id
+        identity: UUID = row["event_id"]
+        try:
+            headers = to_headers(Envelope.from_row(row))
+        except ValueError:
+            # Somebody wrote to the table: kept as it is, for a person to look at.
+            headers = {"unreadable": row["headers"]}
         parked = self._database.tables.parked.c
         known = (parked.subscriber_id == SENDING_SIDE, parked.event_id == identity)
         if await self._parked.find(*known, limit=1, connection=connection):
@@ -210,11 +214,8 @@ class DeadLetters:
             "event_id": identity,
             "status": DEAD,
             "reason": "not sent",
-            "topic": envelope.topic,
-            "partition_key": envelope.key,
-            "headers": json.dumps(to_headers(envelope)),
-            "body": envelope.body,
-            "correlation_id": envelope.correlation_id,
+            **{name: row[name] for name in ("topic", "partition_key", "body", "correlation_id")},
+            "headers": json.dumps(headers),
             **facts,
         }
         await self._parked.park(connection, values)
@@ -255,7 +256,12 @@ class DeadLetters:
         await self._record(connection, "replay", row, actor, reason)
 
     async def _send_again(self, connection: AsyncConnection, row: RowMapping) -> None:
-        envelope = from_headers(row["topic"], json.loads(row["headers"]), bytes(row["body"]))
+        try:
+            envelope = from_headers(row["topic"], json.loads(row["headers"]), bytes(row["body"]))
+        except UnreadableMessageError as error:
+            raise OperationRefusedError(
+                "replay", f"dead letter {row['position']}", str(error), "Discard it and publish the event anew"
+            ) from error
         values = {
             "slot": slot_of(envelope.key, envelope.event_id),
             "event_id": envelope.event_id,

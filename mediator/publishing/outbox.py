@@ -75,10 +75,11 @@ class OutboxWriter:
         key = outgoing.key if outgoing.key is not None else self._key(event)
         for what, text in (("correlation id", event.correlation_id), ("partition key", key)):
             if text is not None and not _TEXT.fullmatch(text):
-                fix = f"Use 1 to {_LONGEST_TEXT} characters without control characters and lone surrogates"
-                raise EventRefusedError(name, f"its {what} is {text[:80]!r}", fix)
-        if outgoing.delay is not None and not timedelta(0) <= outgoing.delay <= _LONGEST_DELAY:
-            raise EventRefusedError(name, f"its delay is {outgoing.delay}", f"Use 0 to {_LONGEST_DELAY.days} days")
+                found = f"its {what} has {len(text)} characters, {text[:40]!r}"
+                fix = f"Use 1 to {_LONGEST_TEXT}, no control characters and no lone surrogates"
+                raise EventRefusedError(name, found, fix)
+        if outgoing.delay is not None and abs(outgoing.delay) > _LONGEST_DELAY:
+            raise EventRefusedError(name, f"its delay is {outgoing.delay}", f"Use at most {_LONGEST_DELAY.days} days")
         headers = dict(outgoing.headers)
         row = {
             "slot": slot_of(key, event.event_id, scheduled=outgoing.delay is not None),

@@ -156,12 +156,14 @@ class Relay:
             room = min(self._size, self._settings.in_flight - len(self._in_flight))
             if room <= 0 or self._stopped.is_set():
                 break
+            # Forgotten before the look, so that whatever happens meanwhile marks the slot again.
+            self._dirty.discard(slot)
             rows = await self._outbox.fetch(
-                slot, room, without_positions=self._in_flight.keys(), without_keys=self._keys_in_flight()
+                slot, room, without_positions=list(self._in_flight), without_keys=self._keys_in_flight()
             )
             self._runtime.reached("relay.after_fetch")
-            if len(rows) < room:
-                self._dirty.discard(slot)
+            if len(rows) == room:
+                self._dirty.add(slot)
             if rows:
                 found, self._turn = True, slot + 1
                 await self._hand_over(rows)
@@ -218,7 +220,7 @@ class Relay:
                 await self._refuse(row, error, failed_keys)
         finally:
             if unavailable is not None:
-                self._back_off("the transport is unavailable", unavailable)
+                self._back_off("relay.transport_unavailable", unavailable)
             for position in open_rows:
                 self._in_flight.pop(position, None)
             await self._uncount(list(open_rows))
@@ -237,14 +239,12 @@ class Relay:
     def _published(self, task: asyncio.Task[None]) -> None:
         self._publishing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._back_off("the transport failed", error)
+            self._back_off("relay.publish_failed", error)
 
-    def _back_off(self, why: str, error: BaseException) -> None:
+    def _back_off(self, what_happened: str, error: BaseException) -> None:
         """One failed publication is one step, however many envelopes it had."""
         self._pause = min(max(self._pause * 2, 0.1), _LONGEST_PAUSE_SECONDS)
-        log.warning(
-            "relay.backed_off", why=why, transport=self._transport.name, pause_seconds=self._pause, error=str(error)
-        )
+        log.warning(what_happened, transport=self._transport.name, pause_seconds=self._pause, error=str(error))
 
     async def _uncount(self, positions: Sequence[int]) -> None:
         """Take back attempts that were recorded before the hand-over: the envelopes were not at fault."""

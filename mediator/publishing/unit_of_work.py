@@ -170,14 +170,11 @@ class SqlUnitOfWork:
         except RuntimeError:
             # The thread of a blocking handler, for which the one task waits.
             return
-        if self._owner is None:
+        if self._owner is None or self._owner.done():
+            # Opened by a fixture, whose task has ended; from now on this one is served.
             self._owner = task
         elif task is not self._owner:
             raise ConcurrentUseError(self._owner.get_name(), "(none)" if task is None else task.get_name())
-
-    def hand_over(self) -> None:
-        """Let the next task that uses the session be the one it serves: a fixture opens it for a test."""
-        self._owner = None
 
     def savepoint_began(self, savepoint: object) -> None:
         """Remember where things stood."""
@@ -210,8 +207,8 @@ class SqlUnitOfWork:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is None and not self._read_only:
-                await self._complete()
+            if error is None:
+                await (self._check_unwritten() if self._read_only else self._complete())
         finally:
             try:
                 await shielded(self._end())
@@ -235,6 +232,11 @@ class SqlUnitOfWork:
         if session.in_transaction():
             reached("uow.before_commit")
             await shielded(self._commit())
+
+    async def _check_unwritten(self) -> None:
+        """A query changes nothing: what it left in its session is sent to the database, which refuses it."""
+        self._owner = asyncio.current_task()
+        await self._session.flush()
 
     async def _commit(self) -> None:
         session: Any = self._session.sync_session

@@ -74,13 +74,14 @@ class OutboxTable:
         self, slot: int, at_most: int, *, without_positions: Collection[int], without_keys: Collection[str]
     ) -> Sequence[RowMapping]:
         """Due rows of a slot in order, but those in flight and those whose key waits for a retry."""
+        in_flight, held_keys = list(without_positions), list(without_keys)
         async with self._database.read() as connection:
             waiting = (await connection.execute(self._waiting_keys, {"slot": slot})).scalars().all()
             parameters = {
                 "slot": slot,
                 "at_most": at_most,
-                "positions": list(without_positions),
-                "keys": [*without_keys, *waiting],
+                "positions": in_flight,
+                "keys": [*held_keys, *waiting],
             }
             return (await connection.execute(self._fetch, parameters)).mappings().all()
 
