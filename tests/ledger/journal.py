@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 __all__ = ["Intent", "Journal", "read_journal"]
 
@@ -29,7 +30,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._file = (folder / "journal.jsonl").open("a", encoding="utf-8")
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -51,6 +51,4 @@ class Publish(IntegrationEventConverter[MoneyMoved, MoneyMovedV1]):
     """Tells the other modules."""
 
     def convert(self, event: MoneyMoved) -> MoneyMovedV1:
-        return MoneyMovedV1(
-            transfer_id=event.transfer_id, account=event.account, seq=event.seq, amount=event.amount
-        )
+        return MoneyMovedV1(transfer_id=event.transfer_id, account=event.account, seq=event.seq, amount=event.amount)

@@ -117,7 +117,7 @@ def main(run: Run) -> None:
         break_it(run.variant)
     try:
         asyncio.run(carry_out(run))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, this is the end of the process
         # The fork server would say that the process failed, and not why.
         traceback.print_exc()
         sys.stderr.flush()

@@ -9,14 +9,13 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace, TracebackType
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from sqlalchemy import false
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mediator.consuming import idempotent_consumer
 from mediator.consuming.consumer import Consumer
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
 from mediator.consuming.parking import Outcome, Parking
@@ -114,8 +113,20 @@ class NothingWaits(Parking):
         return False
 
 
-class NeverExpired(asyncio.Timeout):
+class NeverExpired:
     """A timeout that takes the handler's word for having ended well."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> Self:
+        await self._deadline.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._deadline.__aexit__(kind, error, trace)
 
     def expired(self) -> bool:
         return False
@@ -197,14 +208,6 @@ def _put(name: str, replacement: object) -> Callable[[], None]:
     return put
 
 
-def _swallow_cancellation() -> None:
-    def timeout(delay: float | None) -> asyncio.Timeout:
-        when = None if delay is None else asyncio.get_running_loop().time() + delay
-        return NeverExpired(when)
-
-    idempotent_consumer.asyncio = SimpleNamespace(**{**vars(asyncio), "timeout": timeout})  # type: ignore[assignment]
-
-
 def _outbox_after_commit() -> None:
     _put("hosting.services:OutboxWriter", LateOutbox)()
     _put("hosting.services:SqlUnitOfWork", OutboxAfterCommit)()
@@ -218,7 +221,9 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "retries forget the event id": _put("hosting.running:Parking", ForgetfulRetries),
     "dead letters dropped": _put("hosting.running:Parking", DroppedDead),
     "nothing waits behind a failure": _put("hosting.running:Parking", NothingWaits),
-    "swallowed cancellation": _swallow_cancellation,
+    "swallowed cancellation": _put(
+        "consuming.idempotent_consumer:asyncio", SimpleNamespace(**{**vars(asyncio), "timeout": NeverExpired})
+    ),
     "no head of line": _put("publishing.relay:OutboxTable", NoHeadOfLine),
     "id cursor": _put("publishing.relay:OutboxTable", IdCursor),
     "outbox after commit": _outbox_after_commit,

@@ -43,13 +43,13 @@ async def _published(transport: Transport, envelope: Envelope) -> None:
         assert error is None
 
 
-def raw_headers(topic: str, name: str, **changes: str | None) -> dict[str, str]:
+def raw_headers(type_: str, **changes: str | None) -> dict[str, str]:
     """What a message has to say of itself; a changed header that is None is left out."""
     headers: dict[str, str | None] = {
         "ce-specversion": "1.0",
         "ce-id": str(uuid7()),
         "ce-source": "/elsewhere/sender",
-        "ce-type": name,
+        "ce-type": type_,
         "ce-time": "2026-01-31T12:00:00+00:00",
         **{name.replace("_", "-"): value for name, value in changes.items()},
     }

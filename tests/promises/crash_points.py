@@ -1,6 +1,6 @@
 """Where each clause's campaigns kill: every crash point belongs to the clause that it endangers most.
 
-PROMISES_KILLS says how often a process is killed at each (2), PROMISES_SEED repeats what a failing test printed.
+PROMISES_KILLS says how often a process is killed at each (3), PROMISES_SEED repeats what a failing test printed.
 """
 
 import os
@@ -10,7 +10,7 @@ from tests.ledger.campaign import Campaign
 
 __all__ = ["KILLS", "PLACES", "assert_kept"]
 
-KILLS: Final = int(os.environ.get("PROMISES_KILLS") or 2)
+KILLS: Final = int(os.environ.get("PROMISES_KILLS") or 3)
 
 PLACES: Final = {
     "G1": ("uow.before_flush", "uow.after_flush", "uow.after_outbox", "uow.before_commit", "uow.after_commit"),

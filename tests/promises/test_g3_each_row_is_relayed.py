@@ -39,9 +39,7 @@ def test_killed_in_the_relay(place: str, new_campaign: CampaignFactory) -> None:
     assert_kept(new_campaign(), place)
 
 
-async def test_a_row_that_commits_late_with_a_low_position_is_not_skipped(
-    make_app: AppFactory, tmp_path: Path
-) -> None:
+async def test_a_row_that_commits_late_with_a_low_position_is_not_skipped(make_app: AppFactory, tmp_path: Path) -> None:
     async with make_app(module_of("office", Keep)) as app:
         # From now on every row gets a position below all that were relayed before.
         run(
