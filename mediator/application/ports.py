@@ -1,6 +1,6 @@
 """What use cases see of the machinery behind them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -66,6 +66,6 @@ class Mediator(Protocol):
         self, message: "Query[R]", *, correlation_id: str | None = None, traceparent: str | None = None
     ) -> R: ...
 
-    def stream(self, query: "StreamQuery[R]", *, correlation_id: str | None = None) -> AsyncIterator[R]:
-        """The answers of a streaming query, one by one."""
+    def stream(self, query: "StreamQuery[R]", *, correlation_id: str | None = None) -> AsyncGenerator[R, None]:
+        """The answers of a streaming query, one by one; `aclosing` it ends it early."""
         ...

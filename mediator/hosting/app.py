@@ -31,6 +31,7 @@ from mediator.application import Mediator, MessageContext, PipelineBehavior, Pub
 from mediator.clock import Runtime
 from mediator.errors import DrainTimeoutError, NotRunningError, SettingsError, UsageError
 from mediator.hosting.composition import Composition
+from mediator.hosting.mediator import StableMediator
 from mediator.hosting.module import Bindings, Module
 from mediator.hosting.running import Running
 from mediator.hosting.services import DatabaseServices
@@ -95,7 +96,10 @@ class MediatorApp:
         self._tables = Tables(self._settings.table_prefix, self._settings.schema_name)
         for url in self._database_urls.values():
             checked_url(url)
+        self.mediator: Mediator = StableMediator(lambda what: self._started(what).mediator)
+        """Sends commands and queries while the application runs."""
         self._running: Running | None = None
+        self._starting = False
         self._stack = AsyncExitStack()
 
     @cached_property
@@ -127,11 +131,6 @@ class MediatorApp:
     def ddl(self) -> str:
         """The toolkit's tables as SQL text."""
         return "\n".join(ddl(database) for database in {id(one): one for one in self._databases().values()}.values())
-
-    @property
-    def mediator(self) -> Mediator:
-        """Sends commands and queries."""
-        return self._started("mediator").mediator
 
     @property
     def transport(self) -> Transport:
@@ -216,8 +215,24 @@ class MediatorApp:
         return sum([await services.cleaner.clean() for services in self._started("clean()").services])
 
     async def __aenter__(self) -> Self:
-        if self._running is not None:
+        if self._running is not None or self._starting:
             raise UsageError(f"application {self.name!r} is running already: leave its block before entering it again")
+        self._starting = True
+        try:
+            await self._start()
+        finally:
+            self._starting = False
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._stack.aclose()
+        finally:
+            self._running = None
+
+    async def _start(self) -> None:
         composition, databases = self._composition, self._databases()
         async with AsyncExitStack() as stack:
             for database in {id(one): one for one in databases.values()}.values():
@@ -238,15 +253,6 @@ class MediatorApp:
             await stack.enter_async_context(running.started())
             self._stack = stack.pop_all()
         self._running = running
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self._stack.aclose()
-        finally:
-            self._running = None
 
     def _databases(self) -> dict[str, Database]:
         made: dict[str, Database] = {}

@@ -6,13 +6,16 @@
 The application runs in that loop; the same classes serve both colours, there is no synchronous twin of any of them.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, aclosing, suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Self, TypeVar, overload
 
+from anyio import BrokenResourceError, EndOfStream, create_memory_object_stream
+from anyio.abc import TaskStatus
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from mediator.application import Command, Publishable, Query, StreamQuery
 from mediator.errors import NotRunningError
@@ -59,17 +62,28 @@ class BlockingMediator:
 
         return self._entered("send()").call(send)
 
-    def stream(self, query: StreamQuery[R], *, correlation_id: str | None = None) -> Iterator[R]:
-        """The answers of a streaming query; they are fetched one by one."""
+    def stream(self, query: StreamQuery[R], *, correlation_id: str | None = None) -> Generator[R, None, None]:
+        """The answers of a streaming query, fetched one by one; closing the generator ends it early."""
         portal = self._entered("stream()")
-        answers = self._app.mediator.stream(query, correlation_id=correlation_id)
-        nothing = object()
 
-        async def following() -> object:
-            return await anext(answers, nothing)
+        async def pump(*, task_status: TaskStatus[MemoryObjectReceiveStream[R]]) -> None:
+            # One task from the first answer to the last: the session serves no other.
+            sender, receiver = create_memory_object_stream[R]()
+            task_status.started(receiver)
+            answers = self._app.mediator.stream(query, correlation_id=correlation_id)
+            async with sender, aclosing(answers):
+                with suppress(BrokenResourceError):
+                    async for answer in answers:
+                        await sender.send(answer)
 
-        while (answer := portal.call(following)) is not nothing:
-            yield answer  # type: ignore[misc]
+        pumping, receiver = portal.start_task(pump)
+        try:
+            with suppress(EndOfStream):
+                while True:
+                    yield portal.call(receiver.receive)
+        finally:
+            portal.call(receiver.aclose)
+            pumping.result()
 
     def publish_in_own_transaction(self, *events: Publishable, module: str | None = None) -> None:
         """Publish when nothing else has to commit together with it."""

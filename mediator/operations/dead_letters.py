@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from contracts import partition_key_of
 from mediator.clock import Runtime
 from mediator.errors import OperationRefusedError, UnreadableMessageError
 from mediator.messaging.catalog import EventCatalog, Received
@@ -312,11 +313,20 @@ class DeadLetters:
                 traceparent=before.traceparent,
                 headers={**before.headers, "edited-from": str(before.event_id)},
             )
-            return Received(after, self._catalog, self._limits)
+            received = Received(after, self._catalog, self._limits)
         except (UnreadableMessageError, ValueError, TypeError) as error:
             raise OperationRefusedError(
                 "edit and replay", f"dead letter {row['position']}", str(error), "Give values that the contract allows"
             ) from error
+        event = received.as_class(received.entry.event_class)
+        unknown = set(changes) - set(type(event).model_fields)
+        key = partition_key_of(event)
+        if unknown or (key is not None and key != before.key):
+            why = f"the contract has no {', '.join(sorted(unknown))}" if unknown else "its partition key would change"
+            raise OperationRefusedError(
+                "edit and replay", f"dead letter {row['position']}", why, "Change other values, or publish a new event"
+            )
+        return received
 
     async def _record(
         self,

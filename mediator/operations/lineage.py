@@ -51,7 +51,11 @@ async def lineage_of(databases: Sequence[Database], correlation_id: str) -> Sequ
                     *(table.c[name] for name in ("converter", "domain_event_type", "aggregate_type", "aggregate_id")),
                 ).where(table.c.correlation_id == correlation_id)
                 events.extend(dict(row) for row in (await connection.execute(wanted)).mappings())
-            known = [event["event_id"] for event in events]
+    # All events first: a handler's rows may lie in another database than the event that it handled.
+    known = [event["event_id"] for event in events]
+    for database in databases:
+        tables = database.tables
+        async with database.read() as connection:
             parked = tables.parked.c
             for subscriber_id, event_id, status in await connection.execute(
                 select(parked.subscriber_id, parked.event_id, parked.status).where(parked.event_id.in_(known))

@@ -7,7 +7,8 @@ commit. The chain of behaviours is put together once per message type.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -91,7 +92,7 @@ class UnitOfWorkMediator:
         with in_lineage(lineage):
             return await self._through(self._outside, message, in_unit_of_work)
 
-    async def stream(self, query: Any, *, correlation_id: str | None = None) -> AsyncIterator[Any]:
+    async def stream(self, query: Any, *, correlation_id: str | None = None) -> AsyncGenerator[Any, None]:
         """The answers of a streaming query, read in one transaction that cannot write."""
         if not self._is_running():
             raise NotRunningError("stream()")
@@ -101,13 +102,18 @@ class UnitOfWorkMediator:
             raise HandlerNotFoundError(type(query), "StreamQueryHandler") from None
         joined = join_unit_of_work(type(query).__name__, module, self._database_of(module))
         if joined is not None:
-            async for answer in handler_class.handle(build(joined), query):
-                yield answer
+            async with aclosing(handler_class.handle(build(joined), query)) as answers:
+                async for answer in answers:
+                    yield answer
             return
         lineage = new_lineage(self._runtime, type(query).__name__, correlation_id)
         context = _context(query, module, lineage)
-        async with self._open_module(context, lineage, read_only=True, ambient=False) as uow:
-            async for answer in handler_class.handle(build(uow), query):
+        async with (
+            self._open_module(context, lineage, read_only=True, ambient=False) as uow,
+            # Closed first: what the handler still holds of the session goes before the session.
+            aclosing(handler_class.handle(build(uow), query)) as answers,
+        ):
+            async for answer in answers:
                 yield answer
 
     async def _handle(self, route: _Route, message: Any, uow: SqlUnitOfWork) -> Any:
