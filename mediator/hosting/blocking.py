@@ -7,6 +7,7 @@ The application runs in that loop; the same classes serve both colours, there is
 """
 
 from collections.abc import Generator
+from concurrent.futures import wait
 from contextlib import ExitStack, aclosing, suppress
 from datetime import timedelta
 from types import TracebackType
@@ -81,9 +82,11 @@ class BlockingMediator:
             with suppress(EndOfStream):
                 while True:
                     yield portal.call(receiver.receive)
-        finally:
-            portal.call(receiver.aclose)
             pumping.result()
+        finally:
+            # Left early: what the handler still does is of no interest, but it has to have ended.
+            portal.call(receiver.aclose)
+            wait([pumping])
 
     def publish_in_own_transaction(self, *events: Publishable, module: str | None = None) -> None:
         """Publish when nothing else has to commit together with it."""

@@ -225,7 +225,7 @@ def test_an_error_in_the_block_stops_the_application(database_url: str) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(NotRunningError):
-        _ = app.mediator
+        _ = app.transport
 
 
 def test_calling_it_from_the_loop_itself_is_refused_instead_of_waiting_for_ever(database_url: str) -> None:

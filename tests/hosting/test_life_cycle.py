@@ -70,7 +70,7 @@ class TestStarting:
         app = make_app(bank())
 
         async def try_all() -> None:
-            with pytest.raises(NotRunningError, match="mediator needs a running application"):
+            with pytest.raises(NotRunningError, match=r"send\(\) needs a running application"):
                 await app.mediator.send(Note())
             with pytest.raises(NotRunningError, match="inside `async with app:`"):
                 await app.drained()
