@@ -10,7 +10,7 @@ import pytest
 
 from contracts import IntegrationEvent, event_topic, upcaster
 from mediator.errors import UnreadableMessageError
-from mediator.messaging.catalog import EventCatalog, Received
+from mediator.messaging.catalog import EventCatalog, Received, content_hash
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.limits import Limits
 
@@ -146,3 +146,37 @@ def test_an_event_without_an_id_of_its_own_is_refused() -> None:
 
     with pytest.raises(UnreadableMessageError):
         received(envelope_of(event, body=b'{"total": 3}'))
+
+
+DATA: dict[str, Any] = {"total": 1, "lines": [{"sku": "a"}], "correlation_id": "c"}
+ENVELOPE = envelope_of(OrderPlacedV1(total=3))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        (ENVELOPE, {"lines": [{"sku": "a"}], "correlation_id": "c", "total": 1}),
+        (ENVELOPE, {**DATA, "correlation_id": "of another occasion"}),
+        (dataclasses.replace(ENVELOPE, event_id=uuid4(), topic="elsewhere", key="k", headers={"a": "b"}), DATA),
+    ],
+)
+def test_the_hash_is_of_the_content_only(same: tuple[Envelope, dict[str, Any]]) -> None:
+    assert content_hash(*same) == content_hash(ENVELOPE, DATA)
+    assert len(content_hash(ENVELOPE, DATA)) == 16
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (ENVELOPE, {**DATA, "total": 2}),
+        (ENVELOPE, {**DATA, "total": "1"}),
+        (ENVELOPE, {**DATA, "more": None}),
+        (ENVELOPE, {**DATA, "lines": []}),
+        (dataclasses.replace(ENVELOPE, version="v2"), DATA),
+        (dataclasses.replace(ENVELOPE, version=""), DATA),
+        (dataclasses.replace(ENVELOPE, type="shop.order-paid"), DATA),
+        (dataclasses.replace(ENVELOPE, type="shop.order-placedv1", version=""), DATA),
+    ],
+)
+def test_the_hash_differs_with_the_content(other: tuple[Envelope, dict[str, Any]]) -> None:
+    assert content_hash(*other) != content_hash(ENVELOPE, DATA)

@@ -17,27 +17,6 @@ ENVELOPE = Envelope(
 )
 
 
-def test_the_hash_is_of_the_content_only() -> None:
-    other = dataclasses.replace(ENVELOPE, event_id=uuid4(), topic="elsewhere", key="k", headers={"a": "b"})
-
-    assert other.payload_hash == ENVELOPE.payload_hash
-    assert len(ENVELOPE.payload_hash) == 16
-
-
-@pytest.mark.parametrize(
-    "change", [{"body": b'{"total":2}'}, {"version": "v2"}, {"version": ""}, {"type": "shop.order-paid"}]
-)
-def test_the_hash_differs_with_the_content(change: dict[str, str | bytes]) -> None:
-    assert dataclasses.replace(ENVELOPE, **change).payload_hash != ENVELOPE.payload_hash  # type: ignore[arg-type]
-
-
-def test_the_hash_tells_where_type_and_version_end() -> None:
-    one = dataclasses.replace(ENVELOPE, type="a", version="v1", body=b"x")
-    other = dataclasses.replace(ENVELOPE, type="av1", version="", body=b"x")
-
-    assert one.payload_hash != other.payload_hash
-
-
 def test_a_row_becomes_the_envelope_that_it_holds() -> None:
     row = {
         "event_id": ENVELOPE.event_id,

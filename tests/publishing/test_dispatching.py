@@ -53,10 +53,11 @@ def handler_of(kind: type[Any], name: str, react: Callable[[Any], None]) -> type
 
 async def test_handlers_of_the_type_and_of_its_bases_get_it(make_app: AppFactory) -> None:
     calls: list[str] = []
-    handlers = [
-        handler_of(kind, kind.__name__, lambda event, kind=kind: calls.append(kind.__name__))
-        for kind in (DomainEvent, Special, Unrelated, Happened)
-    ]
+
+    def of(kind: type[DomainEvent]) -> type[Any]:
+        return handler_of(kind, kind.__name__, lambda _event: calls.append(kind.__name__))
+
+    handlers = [of(kind) for kind in (DomainEvent, Special, Unrelated, Happened)]
     async with make_app(module_of("bank", *handlers)) as app:
         await record(app, Special("it"))
         assert calls == ["DomainEvent", "Special", "Happened"]

@@ -58,12 +58,12 @@ REFUSED: list[tuple[str, Callable[[], Any], str]] = [
     ("no topic", NoTopic, "Decorate it with @event_topic"),
     ("address too long", LongTopicV1, "249 are allowed"),
     ("no event", lambda: "a text", "it is no IntegrationEvent"),
-    ("a wrapped text", lambda: Outgoing("a text"), "it is no IntegrationEvent"),  # type: ignore[type-var]
+    ("a wrapped text", lambda: Outgoing("a text"), "it is no IntegrationEvent"),
     ("empty correlation id", lambda: FactV1(what="", correlation_id=""), "correlation id"),
     ("long correlation id", lambda: FactV1(what="", correlation_id="c" * 201), "correlation id"),
     ("unprintable correlation id", lambda: FactV1(what="", correlation_id="c\n"), "correlation id"),
-    ("empty key", lambda: Outgoing(FactV1(what=""), key=""), "partition key has 0 characters"),
-    ("long key", lambda: Outgoing(FactV1(what=""), key="k" * 201), "partition key has 201 characters"),
+    ("empty key", lambda: Outgoing(FactV1(what=""), key=""), "partition key"),
+    ("long key", lambda: Outgoing(FactV1(what=""), key="k" * 201), "partition key"),
     ("NUL in the key", lambda: Outgoing(FactV1(what=""), key="a\0"), "partition key"),
     ("line break in the key", lambda: Outgoing(FactV1(what=""), key="a\nb"), "partition key"),
     ("lone surrogate in the key", lambda: Outgoing(FactV1(what=""), key="\ud800"), "partition key"),
@@ -81,6 +81,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str]] = [
     ("reserved header", lambda: Outgoing(FactV1(what=""), headers={"ce-id": "x"}), "reserved"),
     ("content type", lambda: Outgoing(FactV1(what=""), headers={"content-type": "x"}), "reserved"),
     ("upper case", lambda: Outgoing(FactV1(what=""), headers={"Tenant": "x"}), "lower case"),
+    ("a delay beyond all time", lambda: Outgoing(FactV1(what=""), delay=timedelta.min), "delay"),
     ("a delay beyond time", lambda: Outgoing(FactV1(what=""), delay=timedelta.max), "delay"),
 ]
 

@@ -340,6 +340,7 @@ async def test_a_delay_of_nothing_is_due_at_once(make_app: AppFactory, database_
         await app.publish_in_own_transaction(
             Outgoing(FactV1(what="none"), delay=timedelta(0)), Outgoing(FactV1(what="past"), delay=timedelta(-1))
         )
+
         assert sorted(await facts(app, database_url)) == ["none", "past"]
 
 

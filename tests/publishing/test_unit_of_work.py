@@ -192,27 +192,27 @@ async def in_gather(session: AsyncSession) -> None:
 
 async def in_a_task(session: AsyncSession) -> None:
     await session.exec(select(Account))
-    await asyncio.create_task(session.exec(select(Account)))  # type: ignore[arg-type]
+    await asyncio.create_task(session.exec(select(Account)))
 
 
 async def by_get_in_a_task(session: AsyncSession) -> None:
-    await asyncio.create_task(session.get(Account, 1))  # type: ignore[arg-type]
+    await asyncio.create_task(session.get(Account, 1))
 
 
 async def by_text_in_a_task(session: AsyncSession) -> None:
-    await asyncio.create_task(session.scalars(text("SELECT 1")))  # type: ignore[arg-type]
+    await asyncio.create_task(session.scalars(text("SELECT 1")))
 
 
 async def by_flush_in_a_task(session: AsyncSession) -> None:
     session.add(Account())
-    await asyncio.create_task(session.flush())  # type: ignore[arg-type]
+    await asyncio.create_task(session.flush())
 
 
 async def in_a_task_group(session: AsyncSession) -> None:
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(session.exec(select(Account)))  # type: ignore[arg-type]
-            group.create_task(session.exec(select(Account)))  # type: ignore[arg-type]
+            group.create_task(session.exec(select(Account)))
+            group.create_task(session.exec(select(Account)))
     except* ConcurrentUseError as refused:
         raise refused.exceptions[0] from None
 

@@ -69,7 +69,7 @@ async def test_writers_of_one_process_take_turns(database: Database) -> None:
         async with database.begin() as connection:
             value = await connection.scalar(select(meta.c.value).where(meta.c.name == "count"))
             await asyncio.sleep(0)
-            await connection.execute(meta.update().where(meta.c.name == "count").values(value=str(int(value) + 1)))
+            await connection.execute(meta.update().where(meta.c.name == "count").values(value=f"{int(value or 0) + 1}"))
 
     async with database.begin() as connection:
         await connection.execute(meta.insert().values(name="count", value="0"))

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
-from mediator.errors import PublishRefusedError
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Capabilities, Delivery, Health, Settlement, Subscription
 
@@ -60,6 +59,8 @@ class ScriptedTransport:
                 failed_keys.add(envelope.key)
             else:
                 self.confirmed.append(envelope)
+            elif envelope.key is not None:
+                failed_keys[envelope.key] = error
             yield envelope, error
 
     async def subscribe(self, group: str, topics: Sequence[str], prefetch: int) -> Subscription:
