@@ -138,6 +138,11 @@ class HandlerNotFoundError(UsageError):
 
     def __init__(self, message_type: type, kind: str) -> None:
         self.message_type = message_type
+        if issubclass(message_type, type):
+            super().__init__(
+                f"{kind}: got a class instead of a message: send an instance, with parentheses behind its name"
+            )
+            return
         super().__init__(
             f"no {kind} for {message_type.__module__}.{message_type.__qualname__}: "
             f"write a class that subclasses {kind}[{message_type.__name__}, ...] below the package of a module"

@@ -39,7 +39,7 @@ class RetryPolicy:
         if not 1 <= self.factor <= _LARGEST_FACTOR:
             raise SettingsError("RetryPolicy.factor", self.factor, "use 1 (always the same delay) to 100")
         for kind in self.permanent:
-            if not issubclass(kind, BaseException):
+            if not isinstance(kind, type) or not issubclass(kind, BaseException):  # type: ignore[redundant-expr]
                 raise SettingsError("RetryPolicy.permanent", kind, "list exception classes")
 
     @classmethod

@@ -81,10 +81,7 @@ class MediatorApp:
         for setting, value in (("name", name), ("instance", instance)):
             if not _NAME.fullmatch(value) or len(value) > _LONGEST_NAME:
                 raise SettingsError(setting, value, "use lower-case words joined by dashes, at most 40 characters")
-        if not modules:
-            raise SettingsError("modules", list(modules), "give at least one Module")
-        if schema not in ("auto", "create", "verify", "ignore"):
-            raise SettingsError("schema", schema, 'use "auto", "create", "verify" or "ignore"')
+        _check_arguments(modules, contracts, behaviors, schema, settings, on_dead_letter)
         self.name = name
         self.environment = _mapped(environment, environments or {})
         self.counters = Counters()
@@ -296,6 +293,28 @@ class MediatorApp:
             except Exception:
                 # It is stored already; what the hook does about it is a courtesy.
                 log.exception("dead_letter_hook.failed", subscriber=subscriber_id, event_id=str(event_id))
+
+
+def _check_arguments(
+    modules: Any, contracts: Any, behaviors: Any, schema: Any, settings: Any, on_dead_letter: Any
+) -> None:
+    """What type checkers would find; not everybody has one."""
+    if not modules:
+        raise SettingsError("modules", list(modules), "give at least one Module")
+    for module in modules:
+        if not isinstance(module, Module):
+            raise SettingsError("modules", module, f"use Module({module!r}, package=...)")
+    if isinstance(contracts, str):
+        raise SettingsError("contracts", contracts, f"use a list: [{contracts!r}]")
+    for behavior in behaviors:
+        if not (isinstance(behavior, type) and issubclass(behavior, PipelineBehavior)):
+            raise SettingsError("behaviors", behavior, "list classes, subclasses of PipelineBehavior")
+    if schema not in ("auto", "create", "verify", "ignore"):
+        raise SettingsError("schema", schema, 'use "auto", "create", "verify" or "ignore"')
+    if settings is not None and not isinstance(settings, MediatorSettings):
+        raise SettingsError("settings", settings, "use MediatorSettings(...)")
+    if on_dead_letter is not None and not callable(on_dead_letter):
+        raise SettingsError("on_dead_letter", on_dead_letter, "use a function of a DeadLetter")
 
 
 def _mapped(environment: str, environments: Mapping[str, str]) -> str:

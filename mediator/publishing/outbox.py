@@ -78,6 +78,8 @@ class OutboxWriter:
                 found = f"its {what} has {len(text)} characters, {text[:40]!r}"
                 fix = f"Use 1 to {_LONGEST_TEXT}, no control characters and no lone surrogates"
                 raise EventRefusedError(name, found, fix)
+        if not isinstance(outgoing.delay, timedelta | None):
+            raise EventRefusedError(name, f"its delay is {outgoing.delay!r}", "Use a timedelta")
         if outgoing.delay is not None and abs(outgoing.delay) > _LONGEST_DELAY:
             raise EventRefusedError(name, f"its delay is {outgoing.delay}", f"Use at most {_LONGEST_DELAY.days} days")
         headers = dict(outgoing.headers)

@@ -221,9 +221,9 @@ class Relay:
         finally:
             if unavailable is not None:
                 self._back_off("relay.transport_unavailable", unavailable)
+            await self._uncount(list(open_rows))
             for position in open_rows:
                 self._in_flight.pop(position, None)
-            await self._uncount(list(open_rows))
             self._dirty.update(row["slot"] for row in rows)
             self._wakened.set()
 
@@ -283,11 +283,12 @@ class Relay:
 
     async def _refuse(self, row: RowMapping, error: Exception, failed_keys: set[str]) -> None:
         position, key = row["position"], row["partition_key"]
-        if isinstance(error, TransportUnavailableError) or (key is not None and key in failed_keys):
+        behind = key is not None and key in failed_keys
+        if key is not None:
+            failed_keys.add(key)
+        if isinstance(error, TransportUnavailableError) or behind:
             await self._uncount([position])
         else:
-            if key is not None:
-                failed_keys.add(key)
             attempts = row["attempts"] + 1
             if self._settings.retry.gives_up(attempts, error):
                 await self._die(row, error, attempts)
