@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -162,10 +163,14 @@ async def test_a_file_that_is_no_database_is_named(tmp_path: Path, kind: str) ->
         path.mkdir()
     else:
         path.write_text("no database" * 100)
+    before = set(threading.enumerate())
     database = Database(f"sqlite+aiosqlite:///{path}")
     with pytest.raises(DatabaseUnavailableError, match="cannot be opened"):
         await database.open()
     await database.close()
+
+    # A connection's thread that outlives its loop fails in it.
+    assert set(threading.enumerate()) <= before
 
 
 async def test_a_database_in_memory_has_one_connection() -> None:

@@ -49,15 +49,11 @@ class ScriptedTransport:
     async def publish(self, batch: Sequence[Envelope]) -> AsyncIterator[tuple[Envelope, Exception | None]]:
         self.batches.append(list(batch))
         await self.may_answer.wait()
-        failed_keys: set[str | None] = set()
+        failed_keys: dict[str, Exception] = {}
         for envelope in batch:
-            behind = envelope.key is not None and envelope.key in failed_keys
-            error = (
-                PublishRefusedError(self.name, envelope.topic, "behind its key") if behind else self.answer(envelope)
-            )
-            if error is not None:
-                failed_keys.add(envelope.key)
-            else:
+            behind = None if envelope.key is None else failed_keys.get(envelope.key)
+            error = behind or self.answer(envelope)
+            if error is None:
                 self.confirmed.append(envelope)
             elif envelope.key is not None:
                 failed_keys[envelope.key] = error
