@@ -1,6 +1,6 @@
 """Streaming queries give their answers one by one, read only, and leave nothing behind when they are abandoned."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ class OwnersHandler(StreamQueryHandler[Owners, str]):
     def __init__(self, session: AsyncSession, publisher: IntegrationEventPublisher) -> None:
         self.session, self.publisher = session, publisher
 
-    async def handle(self, query: Owners) -> AsyncIterator[str]:
+    async def handle(self, query: Owners) -> AsyncGenerator[str, None]:
         try:
             for owner in (await self.session.exec(select(Account.owner).order_by(Account.owner))).all():
                 if owner == query.fail_at:
@@ -74,7 +74,7 @@ async def test_answers_come_one_by_one(make_app: AppFactory) -> None:
 async def test_a_stream_that_is_closed_half_way_gives_its_connection_back(make_app: AppFactory) -> None:
     async with make_app(module_of("bank", OwnersHandler)) as app:
         await with_accounts(app)
-        async with aclosing(app.mediator.stream(Owners())) as owners:  # type: ignore[type-var]
+        async with aclosing(app.mediator.stream(Owners())) as owners:
             assert await anext(owners) == "Ada"
             assert OwnersHandler.closed == []
 
