@@ -136,16 +136,14 @@ class NotRunningError(UsageError):
 class HandlerNotFoundError(UsageError):
     """Nobody handles this command or query."""
 
-    def __init__(self, message_type: type, kind: str) -> None:
-        self.message_type = message_type
-        if issubclass(message_type, type):
-            super().__init__(
-                f"{kind}: got a class instead of a message: send an instance, with parentheses behind its name"
-            )
-            return
+    def __init__(self, message: object, kind: str) -> None:
+        self.message_type = message if isinstance(message, type) else type(message)
+        name = f"{self.message_type.__module__}.{self.message_type.__qualname__}"
         super().__init__(
-            f"no {kind} for {message_type.__module__}.{message_type.__qualname__}: "
-            f"write a class that subclasses {kind}[{message_type.__name__}, ...] below the package of a module"
+            f"{name} is a class: send an instance of it"
+            if isinstance(message, type)
+            else f"no {kind} for {name}: write a class that subclasses {kind}[{self.message_type.__name__}, ...] "
+            "below the package of a module"
         )
 
 

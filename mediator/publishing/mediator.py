@@ -78,7 +78,7 @@ class UnitOfWorkMediator:
             raise NotRunningError("send()")
         route = self._routes.get(type(message))
         if route is None:
-            raise HandlerNotFoundError(type(message), "CommandHandler or QueryHandler")
+            raise HandlerNotFoundError(message, "CommandHandler or QueryHandler")
         joined = join_unit_of_work(type(message).__name__, route.module, self._database_of(route.module))
         if joined is not None:
             return await self._through(self._outside, message, lambda: self._handle(route, message, joined))
@@ -99,7 +99,7 @@ class UnitOfWorkMediator:
         try:
             module, build, handler_class = self._streams[type(query)]
         except KeyError:
-            raise HandlerNotFoundError(type(query), "StreamQueryHandler") from None
+            raise HandlerNotFoundError(query, "StreamQueryHandler") from None
         joined = join_unit_of_work(type(query).__name__, module, self._database_of(module))
         if joined is not None:
             async with aclosing(handler_class.handle(build(joined), query)) as answers:

@@ -7,14 +7,16 @@ upgrades fails at once, whatever the busy timeout. Queries read through connecti
 SQLite keeps its promises with WAL and synchronous=FULL: a commit that returned survives a loss of power.
 """
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolResetState
@@ -52,14 +54,15 @@ class Database:
 
     async def open(self) -> None:
         """Connect once; raises DatabaseUnavailableError that says why it cannot work."""
-        if self.file is not None and not self.file.absolute().parent.is_dir():
+        if self.file is None:
+            return
+        if not self.file.absolute().parent.is_dir():
             raise DatabaseUnavailableError(self.name, f"there is no folder {self.file.parent}", "Make it first")
         try:
-            async with self.writer.begin():
-                pass
-        except DBAPIError as error:
+            await asyncio.to_thread(_probe, self.file)
+        except sqlite3.Error as error:
             raise DatabaseUnavailableError(
-                self.name, str(error.orig), "Check the path, its permissions and the space on the disk"
+                self.name, str(error), "Check the path, its permissions and the space on the disk"
             ) from error
 
     async def close(self) -> None:
@@ -116,6 +119,13 @@ class Database:
                 connection.info[COMMIT_GUARD]()
 
         return engine
+
+
+def _probe(file: Path) -> None:
+    # Not through the pool, which forgets a connection that fails at its first use, thread and all.
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
 
 
 def checked_url(url: str | URL) -> URL:
