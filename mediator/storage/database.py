@@ -7,7 +7,6 @@ upgrades fails at once, whatever the busy timeout. Queries read through connecti
 SQLite keeps its promises with WAL and synchronous=FULL: a commit that returned survives a loss of power.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -59,7 +58,7 @@ class Database:
         if not self.file.absolute().parent.is_dir():
             raise DatabaseUnavailableError(self.name, f"there is no folder {self.file.parent}", "Make it first")
         try:
-            await asyncio.to_thread(_probe, self.file)
+            _probe(self.file)
         except sqlite3.Error as error:
             raise DatabaseUnavailableError(
                 self.name, str(error), "Check the path, its permissions and the space on the disk"
@@ -123,9 +122,13 @@ class Database:
 
 def _probe(file: Path) -> None:
     # Not through the pool, which forgets a connection that fails at its first use, thread and all.
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
+    with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            if not any(busy in str(error) for busy in _BUSY):
+                raise
 
 
 def checked_url(url: str | URL) -> URL:

@@ -554,7 +554,7 @@ async def test_what_is_wrong_with_a_call(name: str, make_app: AppFactory) -> Non
         assert one.counters.total("handled") == 1
 
 
-@pytest.mark.parametrize("call", ["mediator", "transport", "dead_letters"])
+@pytest.mark.parametrize("call", ["transport", "dead_letters"])
 def test_what_needs_a_running_application_says_so(call: str) -> None:
     with pytest.raises(NotRunningError, match=r"needs a running application: call it inside `async with app:`"):
         getattr(app(), call)

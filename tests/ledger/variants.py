@@ -5,6 +5,7 @@ Each is a subclass of the real thing, put in its place by name, in a child proce
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -130,6 +131,9 @@ class NeverExpired:
 
     def expired(self) -> bool:
         return False
+
+    def when(self) -> float:
+        return math.inf
 
 
 class NoHeadOfLine(OutboxTable):

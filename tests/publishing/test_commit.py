@@ -50,11 +50,20 @@ async def open_account(app: MediatorApp) -> None:
 async def test_a_task_cancelled_while_committing_has_committed_and_is_cancelled_then(
     make_app: AppFactory, database_url: str
 ) -> None:
-    async with make_app(module_of("bank"), runtime=at("uow.before_commit", cancel_this_task)) as app:
+    places: list[str] = []
+
+    def reached(place: str) -> None:
+        if place == "uow.before_commit" and place not in places:
+            cancel_this_task()
+        places.append(place)
+
+    async with make_app(module_of("bank"), runtime=Runtime(reached=reached)) as app:
         task = asyncio.create_task(open_account(app))
         with pytest.raises(asyncio.CancelledError):
             await task
 
+        # The outcome was known before anybody heard of the cancellation.
+        assert "uow.after_commit" in places
         assert await owners(app) == ["Ada"]
         assert await facts(app, database_url) == ["opened"]
 
