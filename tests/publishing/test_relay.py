@@ -1,8 +1,10 @@
 """The relay sends what is committed, once per key in order, and removes only what was confirmed."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -191,8 +193,10 @@ class Outage:
 
     def __init__(self, times: int) -> None:
         self.left = times
+        self.asked_at: list[float] = []
 
     def __call__(self, _envelope: Envelope) -> Exception | None:
+        self.asked_at.append(asyncio.get_running_loop().time())
         if self.left:
             self.left -= 1
             return TransportUnavailableError("scripted", "away")
@@ -203,7 +207,8 @@ class Outage:
 async def test_an_outage_burns_no_attempt_and_does_not_spin(
     make_app: AppFactory, database_url: str, while_ramping: bool
 ) -> None:
-    transport = ScriptedTransport(Outage(4))
+    outage = Outage(4)
+    transport = ScriptedTransport(outage)
     settings = relay(RetryPolicy.fixed(2, timedelta(0)), poll=timedelta(milliseconds=1))
     with capture_logs() as logs:
         async with make_app(module_of("bank"), transport=transport, settings=settings) as app:
@@ -219,6 +224,9 @@ async def test_an_outage_burns_no_attempt_and_does_not_spin(
     pauses = [entry["pause_seconds"] for entry in logs if entry["event"] == "relay.transport_unavailable"]
     assert pauses == [0.1, 0.2, 0.4, 0.8]
     assert len(transport.batches) == 5
+    # However slow the machine is, a pause never ends early.
+    gaps = [later - earlier for earlier, later in pairwise(outage.asked_at)]
+    assert all(gap >= pause - 0.01 for gap, pause in zip(gaps, pauses, strict=True))
 
 
 async def test_commits_do_not_cut_the_pause_short(make_app: AppFactory, database_url: str) -> None:
