@@ -52,6 +52,10 @@ class Reader:
         self._limits.check_headers(delivery.headers)
         return Received(from_headers(delivery.topic, delivery.headers, delivery.body), self._catalog, self._limits)
 
+    async def announce(self, subscriber_id: str, event_id: UUID) -> None:
+        """Tell the application that a parked delivery cannot be read any more."""
+        await self._died(subscriber_id, event_id)
+
     async def bury(self, delivery: Delivery, error: UnreadableMessageError) -> None:
         """Keep what cannot be read as a dead letter, raw."""
         # Headers may hold anything; escaped to ASCII they can be stored everywhere.

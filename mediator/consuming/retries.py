@@ -112,7 +112,8 @@ class Retries:
             received = self._reader.read(delivery)
         except UnreadableMessageError as error:
             facts = {"reason": f"unreadable: {error.reason}"[:40], **failure_facts(error)}
-            await self._parked.die(row["position"], row["attempts"], facts)
+            if await self._parked.die(row["position"], row["attempts"], facts):
+                await self._reader.announce(row["subscriber_id"], row["event_id"])
             return
         if row["subscriber_id"] == self._reading:
             await self._deliver_anew(row, received)

@@ -40,6 +40,7 @@ __all__ = ["Relay", "RelaySettings", "Undertaker"]
 
 log = structlog.get_logger(__name__)
 _LONGEST_PAUSE_SECONDS = 30.0
+_STOP_PATIENCE_SECONDS = 10.0
 
 
 class RelaySettings(BaseModel):
@@ -118,17 +119,15 @@ class Relay:
         """Fetch no more; what is in flight is left to the transport's closing, and then given back."""
         self._stopped.set()
         self._wakened.set()
-        await asyncio.wait(self._tasks[:1])
+        await _ended(self._tasks[:1])
 
     async def close(self) -> None:
         """End: remove what was confirmed, take back attempts that the shutdown interrupted, give the slots up."""
         for task in self._publishing:
             task.cancel()
-        if self._publishing:
-            await asyncio.wait(self._publishing)
+        await _ended(self._publishing)
         self._confirmations.set()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await _ended(self._tasks)
         await self._uncount(list(self._recorded))
         self._slots.release()
 
@@ -308,6 +307,14 @@ class Relay:
         self._recorded.discard(row["position"])
         log.error("relay.gave_up", event_id=str(row["event_id"]), topic=row["topic"], error=str(error))
         await self._undertaker.announce_unsent(event_id)
+
+
+async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Wait for tasks that are about to end; while the database is away they would try for ever."""
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=_STOP_PATIENCE_SECONDS)
+        for task in late:
+            task.cancel()
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> bool:
