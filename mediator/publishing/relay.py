@@ -94,8 +94,8 @@ class Relay:
         self._publishing: set[asyncio.Task[None]] = set()
         self._size, self._turn = 1, 0
         self._recorded: set[int] = set()
-        self._pause = 0.0
-        self._stopped = asyncio.Event()
+        self._pause = self._paused_until = 0.0
+        self._stopped, self._closing = asyncio.Event(), False
         self._tasks: list[asyncio.Task[None]] = []
 
     def wake(self, slots: Collection[int]) -> None:
@@ -126,6 +126,7 @@ class Relay:
         for task in self._publishing:
             task.cancel()
         await _ended(self._publishing)
+        self._closing = True
         self._confirmations.set()
         await _ended(self._tasks)
         await self._uncount(list(self._recorded))
@@ -143,9 +144,9 @@ class Relay:
 
     async def _round(self, owned: Collection[int]) -> bool:
         """One look at every slot that may have something; False when there was nothing to do."""
-        if self._pause:
+        if (left := self._paused_until - self._runtime.monotonic()) > 0:
             # Commits do not cut this short: every one of them would try the broker that is down.
-            await _happens(self._stopped, self._pause)
+            await _happens(self._stopped, left)
         if await self._outbox.release_scheduled():
             self._dirty.update(range(SLOTS))
         self._runtime.reached("relay.after_lock")
@@ -163,6 +164,10 @@ class Relay:
             self._runtime.reached("relay.after_fetch")
             if len(rows) == room:
                 self._dirty.add(slot)
+            if self._paused_until > self._runtime.monotonic():
+                # A publication failed while this one was looking.
+                self._dirty.add(slot)
+                return True
             if rows:
                 found, self._turn = True, slot + 1
                 await self._hand_over(rows)
@@ -243,6 +248,7 @@ class Relay:
     def _back_off(self, what_happened: str, error: BaseException) -> None:
         """One failed publication is one step, however many envelopes it had."""
         self._pause = min(max(self._pause * 2, 0.1), _LONGEST_PAUSE_SECONDS)
+        self._paused_until = self._runtime.monotonic() + self._pause
         log.warning(what_happened, transport=self._transport.name, pause_seconds=self._pause, error=str(error))
 
     async def _uncount(self, positions: Sequence[int]) -> None:
@@ -254,14 +260,14 @@ class Relay:
 
     def _confirm(self, row: RowMapping) -> None:
         self._runtime.reached("relay.after_publish")
-        self._pause = 0.0
+        self._pause = self._paused_until = 0.0
         self._confirmed.append(row["position"])
         self._confirmations.set()
         self._counters.add("relayed", row["module"])
 
     async def _complete(self) -> None:
         """Delete confirmed rows; while one group is deleted, the next one gathers."""
-        while not (self._stopped.is_set() and not self._publishing and not self._confirmed):
+        while self._confirmed or not self._closing:
             if not self._confirmed:
                 self._confirmations.clear()
                 await self._confirmations.wait()
