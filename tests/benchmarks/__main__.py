@@ -1,0 +1,50 @@
+"""Runs the benchmarks and prints their tables in Markdown.
+
+python -m tests.benchmarks                     all of them
+python -m tests.benchmarks construction        one
+python -m tests.benchmarks --list              their names
+python -m tests.benchmarks --rounds 1 --repetitions 0.001     only to see that they work
+"""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from tests.benchmarks import construction, dispatch
+from tests.benchmarks.measuring import Benchmark, Scale, machine
+
+BENCHMARKS: dict[str, Benchmark] = {"construction": construction.run, "dispatch": dispatch.run}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was chosen."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="What the toolkit costs.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("--list", action="store_true", help="print the names and end")
+    parser.add_argument("--rounds", type=int, default=Scale.rounds, help="how often everything is measured")
+    parser.add_argument("--repetitions", type=float, default=Scale.repetitions, help="factor on the repetitions")
+    chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    if chosen.rounds < 1 or chosen.repetitions <= 0:
+        parser.error("--rounds takes 1 or more, --repetitions more than 0")
+    if chosen.list:
+        print(*BENCHMARKS, sep="\n")
+        return 0
+    structlog.configure(processors=[_drop])
+    print(*machine(), sep="\n")
+    for name in chosen.names or BENCHMARKS:
+        for table in asyncio.run(BENCHMARKS[name](Scale(chosen.rounds, chosen.repetitions))):
+            print("", *table.lines(), sep="\n")
+    return 0
+
+
+def _drop(_logger: object, _method: str, _entry: object) -> str:
+    """Printing every log line would be measured too."""
+    raise structlog.DropEvent
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
