@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mediator.domain.events import DomainEvent
 
-__all__ = ["AggregateRoot", "RecordedEvent", "forget_events", "recording_mark", "take_events"]
+__all__ = ["AggregateRoot", "RecordedEvent", "forget_events", "hand_on_events", "recording_mark", "take_events"]
 
 _ATTRIBUTE = "_recorded_events"
 _next_number: Callable[[], int] = count(1).__next__
@@ -51,6 +51,13 @@ def take_events(aggregate: AggregateRoot) -> list[RecordedEvent]:
     """Hand over what `aggregate` recorded; it starts anew."""
     events: list[RecordedEvent] = aggregate.__dict__.pop(_ATTRIBUTE, [])
     return events
+
+
+def hand_on_events(aggregate: AggregateRoot, heir: AggregateRoot) -> None:
+    """Let `heir`, another object for the same aggregate, have what `aggregate` recorded."""
+    if events := take_events(aggregate):
+        kept = heir.__dict__.setdefault(_ATTRIBUTE, [])
+        kept.extend(RecordedEvent(recorded.number, recorded.event, heir) for recorded in events)
 
 
 def recording_mark() -> int:

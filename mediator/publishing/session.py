@@ -16,6 +16,7 @@ from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from mediator.domain import AggregateRoot
+from mediator.domain.aggregates import hand_on_events
 from mediator.errors import TransactionOwnedError
 from mediator.storage.database import COMMIT_GUARD
 
@@ -48,6 +49,13 @@ class OwnedSession(Session):
     def execute(self, *arguments: Any, **options: Any) -> Any:
         """SQLAlchemy's own, without the warning of SQLModel: code bases that use it are as welcome."""
         return sqlalchemy.orm.Session.execute(self, *arguments, **options)
+
+    def merge(self, instance: Any, **options: Any) -> Any:
+        """As ever; what a detached aggregate recorded goes over to the object that takes its place."""
+        merged = super().merge(instance, **options)
+        if isinstance(instance, AggregateRoot) and merged is not instance:
+            hand_on_events(instance, merged)
+        return merged
 
     def commit(self) -> None:
         """Refused while the unit of work is open."""

@@ -194,3 +194,20 @@ async def test_events_are_dispatched_once(make_app: AppFactory, database_url: st
             uow.session.add(account)
 
         assert await facts(app, database_url) == ["once"]
+
+
+async def test_what_a_detached_aggregate_recorded_goes_over_to_its_heir(
+    make_app: AppFactory, database_url: str
+) -> None:
+    async with make_app(module_of("bank", HappenedConverter)) as app:
+        async with app.unit_of_work() as uow:
+            account = Account(owner="Ada")
+            uow.session.add(account)
+        account.record_event(Happened("detached"))
+        async with app.unit_of_work() as uow:
+            merged = await uow.session.merge(account)
+
+            assert merged.recorded_events == (Happened("detached"),)
+            assert account.recorded_events == ()
+
+        assert await facts(app, database_url) == ["detached"]
