@@ -1,1 +1,1 @@
-"""What we promise, clause by clause: each file proves one of `docs`' guarantees, most of them by killing processes."""
+"""What we promise, one file per clause: proved on real files, most of it by killing real processes."""

@@ -72,6 +72,7 @@ BAD: dict[str, tuple[bytes, dict[str, str | None], str]] = {
     "another specification": (body(), {"ce_specversion": "0.3"}, "specversion"),
     "a header with a line break": (body(), {"x_note": "a\r\nb"}, "headers"),
     "a header that is too long": (body(), {"x_note": "a" * 2_000}, "headers"),
+    "a header of a strange name": (body(), {"x_n\u00f6te": "a"}, "headers"),
     "too many headers": (body(), {f"x_{number}": "a" for number in range(80)}, "headers"),
     "a key of broken percent escapes": (body(), {"ce_partitionkey": "%ff%fe"}, "encoding"),
     "no headers at all": (body(), {"everything": None}, "header missing"),
