@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -68,7 +68,7 @@ class EachNoteHandler(StreamQueryHandler[EachNote, str]):
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
 
-    async def handle(self, query: EachNote) -> AsyncIterator[str]:
+    async def handle(self, query: EachNote) -> AsyncGenerator[str, None]:
         type(self).open += 1
         try:
             for number in range(3):
@@ -154,7 +154,7 @@ class TestStreams:
             for _ in range(10):
                 answers = mediator.stream(EachNote())
                 assert next(answers) == "a"
-                answers.close()  # type: ignore[attr-defined]
+                answers.close()
                 assert EachNoteHandler.open == 0
 
 

@@ -1,5 +1,5 @@
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from types import new_class
@@ -111,7 +111,7 @@ class TestCommandsAndQueries:
 
         def streaming() -> type:
             class Answers(StreamQueryHandler[Stream, int]):
-                async def handle(self, query: Stream) -> AsyncIterator[int]:
+                async def handle(self, query: Stream) -> AsyncGenerator[int, None]:
                     yield 1
 
             return Answers
@@ -211,7 +211,7 @@ class TestSignatures:
 
     def test_a_stream_handler_that_yields_nothing(self) -> None:
         class Answers(StreamQueryHandler[Stream, int]):
-            def handle(self, query: Stream) -> AsyncIterator[int]:
+            def handle(self, query: Stream) -> AsyncGenerator[int, None]:
                 raise NotImplementedError
 
         assert fault_of(Answers).what == "handle() is no async generator"
@@ -527,7 +527,7 @@ class TestInjection:
         class Answers(StreamQueryHandler[Stream, int]):
             def __init__(self, session: Session) -> None: ...
 
-            async def handle(self, query: Stream) -> AsyncIterator[int]:
+            async def handle(self, query: Stream) -> AsyncGenerator[int, None]:
                 yield 1
 
         assert fault_of(Answers).kind == "injection"

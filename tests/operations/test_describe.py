@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from mediator import (
@@ -52,7 +52,7 @@ class OwnersHandler(QueryHandler[Owners, int]):
 
 
 class StreamHandler(StreamQueryHandler[Stream, int]):
-    async def handle(self, query: Stream) -> AsyncIterator[int]:
+    async def handle(self, query: Stream) -> AsyncGenerator[int, None]:
         yield 1
 
 
