@@ -444,6 +444,8 @@ class TestHook:
 
             assert len(calls) == 2
             assert len(await positions(app)) == 2
+            assert app.counters.total("died") == 2
+            assert app.counters.total("duplicate_skipped") == 0
             assert await rows(app, "outbox") == []
 
     async def test_it_is_called_again_when_a_replay_dies(self, make_app: AppFactory) -> None:
