@@ -5,7 +5,7 @@ client, a long computation) belongs into a handler with `blocking = True`: it ru
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
@@ -59,7 +59,7 @@ class StreamQueryHandler(ABC, Generic[S_contra, R_co]):
     """Answers one kind of query bit by bit: `handle` is an async generator."""
 
     @abstractmethod
-    def handle(self, query: S_contra, /) -> AsyncGenerator[R_co, None]:
+    def handle(self, query: S_contra, /) -> AsyncIterator[R_co]:
         """Give the answers one by one."""
 
 
