@@ -106,7 +106,7 @@ class Campaign:
             )
             for number, digit in enumerate(digits)
         ]
-        patience = timedelta(seconds=2 if self.variant else 20)
+        patience = timedelta(seconds=2 if self.variant else 60)
         seed = self._random.randrange(2**32)
         return Run(self.folder, seed, tuple(intents), None, self.variant, refusals=self._refusals, patience=patience)
 

@@ -18,7 +18,7 @@ __all__ = ["KILLED", "finish", "run_forked", "run_in_new_interpreter", "start"]
 
 KILLED = -signal.SIGKILL
 """Exit code of a process that was killed."""
-_LONGEST_SECONDS = 60.0
+_LONGEST_SECONDS = 90.0
 _ROOT = Path(__file__).parents[2]
 
 

@@ -46,7 +46,7 @@ class Run:
     refusals: float = 0.2
     linger: bool = False
     """Stay when everything is done, until somebody kills the process."""
-    patience: timedelta = timedelta(seconds=20)
+    patience: timedelta = timedelta(seconds=60)
 
 
 def ledger_app(run: Run, conditions: Conditions) -> MediatorApp:
