@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts import IntegrationEvent
-from mediator.application.invocation import Invoke
 from mediator.messaging.catalog import Received
 from mediator.messaging.handling import Build
+from mediator.messaging.invocation import Invoke
 from mediator.messaging.registry import SubscriberEntry
 
 __all__ = ["Subscriber", "listeners"]

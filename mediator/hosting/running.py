@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
-from mediator.application.invocation import compile_invocation
 from mediator.clock import Runtime
 from mediator.consuming.consumer import Consumer
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
@@ -18,6 +17,7 @@ from mediator.consuming.subscriber import Subscriber
 from mediator.hosting.composition import Composition
 from mediator.hosting.services import DatabaseServices
 from mediator.hosting.settings import MediatorSettings
+from mediator.messaging.invocation import compile_invocation
 from mediator.messaging.registry import SubscriberEntry
 from mediator.messaging.transport import Transport
 from mediator.observability import Counters

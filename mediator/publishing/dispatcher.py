@@ -13,9 +13,9 @@ from sqlalchemy import inspect as inspect_mapped
 
 from mediator.application import Publishable, UnitOfWork
 from mediator.application.converters import publishables
-from mediator.application.invocation import Invoke, compile_invocation
 from mediator.domain import AggregateRoot, DomainEvent
 from mediator.messaging.handling import Build
+from mediator.messaging.invocation import Invoke, compile_invocation
 from mediator.messaging.registry import Registry
 from mediator.publishing.outbox import Origin
 

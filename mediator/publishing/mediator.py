@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 from mediator.application import MessageContext, PipelineBehavior, WithEvents
 from mediator.application.behaviors import Proceed
-from mediator.application.invocation import Invoke, compile_invocation
 from mediator.clock import Runtime
 from mediator.errors import EventRefusedError, HandlerNotFoundError, NotRunningError
 from mediator.messaging.handling import Build
+from mediator.messaging.invocation import Invoke, compile_invocation
 from mediator.messaging.lineage import Lineage, current_lineage, in_lineage
 from mediator.messaging.registry import HandlerEntry, Registry
 from mediator.publishing.unit_of_work import SqlUnitOfWork, join_unit_of_work
