@@ -14,6 +14,7 @@
     │   ├── UnitOfWorkClosedError      using one that has ended
     │   ├── ConcurrentUseError         a second task uses a unit of work
     │   ├── OtherDatabaseError         joining a unit of work on another module's database
+    │   ├── NestedCommandFailedError   committing although a nested command failed half-way
     │   ├── TransactionOwnedError      a handler commits, rolls back or closes the session
     │   ├── DomainEventOverflowError   domain events that do not come to an end
     │   ├── EventRefusedError          an integration event that cannot be published
@@ -49,6 +50,7 @@ __all__ = [
     "HandlerTimeoutError",
     "IdentityConflictError",
     "MediatorError",
+    "NestedCommandFailedError",
     "NotRunningError",
     "OperationRefusedError",
     "OtherDatabaseError",
@@ -195,6 +197,17 @@ class OtherDatabaseError(UsageError):
             f"{what} inside a unit of work on database {joined}, but module {module!r} has {database}: "
             "one transaction cannot span both. Publish an integration event for that module, "
             "or do it after this unit of work has ended"
+        )
+
+
+class NestedCommandFailedError(UsageError):
+    """A nested command failed, its error was caught, and what it had done by then would have been committed."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        super().__init__(
+            f"the nested command {command} failed and its error was caught: the unit of work would commit half of it. "
+            "Send it inside `async with uow.savepoint():`, or let the error pass"
         )
 
 

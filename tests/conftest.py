@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Generator
-from typing import Any, TypeVar
-
 from pathlib import Path
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest

@@ -28,6 +28,8 @@ class RetryPolicy:
     longest_delay: timedelta = timedelta(minutes=5)
     jitter: bool = True
     permanent: tuple[type[BaseException], ...] = ()
+    at_once: int = 0
+    """How many retries come without waiting, before the delays begin."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -36,6 +38,8 @@ class RetryPolicy:
             raise SettingsError(
                 "RetryPolicy.first_delay", self.first_delay, "use 0 or more, and no more than longest_delay"
             )
+        if self.at_once < 0:
+            raise SettingsError("RetryPolicy.at_once", self.at_once, "use 0 or more")
         if not 1 <= self.factor <= _LARGEST_FACTOR:
             raise SettingsError("RetryPolicy.factor", self.factor, "use 1 (always the same delay) to 100")
         for kind in self.permanent:
@@ -62,14 +66,28 @@ class RetryPolicy:
         return cls(attempts, delay, factor=1, longest_delay=delay, jitter=False, permanent=permanent)
 
     @classmethod
+    def cap(cls, *, permanent: tuple[type[BaseException], ...] = ()) -> "RetryPolicy":
+        """As DotNetCore.CAP does: three retries at once, then one a minute, up to fifty."""
+        minute = timedelta(minutes=1)
+        return cls(51, minute, 1, minute, jitter=False, permanent=permanent, at_once=3)
+
+    @classmethod
+    def netcorepal(cls, retries: int = 10, *, permanent: tuple[type[BaseException], ...] = ()) -> "RetryPolicy":
+        """As netcorepal configures CAP: three retries at once, then one a minute, up to `retries`."""
+        minute = timedelta(minutes=1)
+        return cls(retries + 1, minute, 1, minute, jitter=False, permanent=permanent, at_once=3)
+
+    @classmethod
     def never(cls) -> "RetryPolicy":
         """One attempt; a failure is dead at once."""
         return cls(attempts=1)
 
     def delay_after(self, attempt: int, random: Random) -> timedelta:
         """How long to wait after attempt number `attempt` (from 1) failed."""
+        if attempt <= self.at_once:
+            return timedelta(0)
         # The exponent is capped: 2.0 ** 5000 is an OverflowError, and the longest delay is reached long before.
-        factor: float = self.factor ** min(attempt - 1, 60)
+        factor: float = self.factor ** min(attempt - 1 - self.at_once, 60)
         seconds = min(self.first_delay.total_seconds() * factor, self.longest_delay.total_seconds())
         return timedelta(seconds=seconds * random.uniform(0.5, 1.0) if self.jitter else seconds)
 

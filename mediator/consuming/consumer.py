@@ -22,7 +22,7 @@ from mediator.consuming.reading import Reader
 from mediator.consuming.subscriber import Subscriber, listeners
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.catalog import Received
-from mediator.messaging.supervision import keep_running
+from mediator.messaging.supervision import keep_running, shielded
 from mediator.messaging.transport import Delivery, Settlement, Subscription, Transport
 
 __all__ = ["Consumer", "ConsumerSettings"]
@@ -100,6 +100,10 @@ class Consumer:
                     await self._settled.wait()
         except TimeoutError:
             log.warning("consumer.gave_back", group=self.group, deliveries=len(self._open))
+        finally:
+            await shielded(self._end())
+
+    async def _end(self) -> None:
         for lanes in self.lanes.values():
             await lanes.stop()
         if self._task is not None:
@@ -119,7 +123,12 @@ class Consumer:
                 continue
             for delivery in await subscription.fetch(room, _FETCH_TIMEOUT):
                 self._runtime.reached("consumer.received")
-                await self._receive(delivery)
+                try:
+                    await self._receive(delivery)
+                except Exception:
+                    # It was given back; the others that came with it go on.
+                    log.exception("consumer.receive_failed", group=self.group)
+                    await asyncio.sleep(_STORE_PAUSE_SECONDS)
 
     async def _receive(self, delivery: Delivery) -> None:
         open_delivery = _Open(delivery, 0)
@@ -144,12 +153,10 @@ class Consumer:
         async def job() -> None:
             set_aside = open_delivery.delivery.attempt > 1 or subscriber.entry.id in self._paused
             try:
-                await self._idempotent.deliver(subscriber, received, set_aside=set_aside)
-            except BaseException as error:
-                # Cancelled by the shutdown, or the failure itself could not be stored: somebody else may try.
+                await self._deliver(subscriber, received, set_aside=set_aside)
+            except BaseException:
+                # Cancelled by the shutdown: somebody else may try.
                 open_delivery.settlement = Settlement.GIVE_BACK
-                if isinstance(error, Exception):
-                    await asyncio.sleep(_STORE_PAUSE_SECONDS)
                 raise
             finally:
                 open_delivery.handlers_left -= 1
@@ -157,6 +164,16 @@ class Consumer:
                     await self._settle(open_delivery)
 
         self.lanes[subscriber.id].put(received.envelope, job)
+
+    async def _deliver(self, subscriber: Subscriber, received: Received, *, set_aside: bool) -> None:
+        while True:
+            try:
+                await self._idempotent.deliver(subscriber, received, set_aside=set_aside)
+                return
+            except Exception:
+                # The failure itself could not be stored. Tried again here: what comes after it must not overtake it.
+                log.exception("consumer.store_failed", subscriber=subscriber.id)
+                await asyncio.sleep(_STORE_PAUSE_SECONDS)
 
     async def _bury(self, open_delivery: _Open, error: UnreadableMessageError) -> None:
         log.error("message.unreadable", group=self.group, reason=error.reason, where=error.where)

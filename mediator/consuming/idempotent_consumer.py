@@ -90,15 +90,15 @@ class IdempotentConsumer:
             error = DeliveryError(f"the process died in attempt {attempt - 1} of {policy.attempts}")
             outcome = await self._parking.failed(subscriber, received, position, attempt - 1, error)
             return self._counted(subscriber, received, outcome)
-        if not await self._parking.count_attempt(subscriber, position, attempt - 1):
-            return Outcome.DUPLICATE
-        self._runtime.reached("retry.after_claim")
 
         async def begin(connection: AsyncConnection) -> None:
             if not await self._parking.finish(connection, position, attempt):
                 raise _TurnedAwayError(Outcome.DUPLICATE)
 
         try:
+            if not await self._parking.count_attempt(subscriber, position, attempt - 1):
+                return Outcome.DUPLICATE
+            self._runtime.reached("retry.after_claim")
             outcome = await self._attempt(subscriber, received, attempt, begin, parked=True)
         except _TurnedAwayError as turned:
             outcome = turned.outcome
@@ -235,8 +235,8 @@ class IdempotentConsumer:
 
 
 def _requested(error: BaseException) -> bool:
-    """Whether somebody cancelled this task; a handler that raises CancelledError by itself has failed."""
+    """Whether somebody ends this task or process; a handler that raises CancelledError by itself has failed."""
     if not isinstance(error, asyncio.CancelledError):
-        return not isinstance(error, Exception)
+        return isinstance(error, (KeyboardInterrupt, SystemExit))
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

@@ -26,6 +26,8 @@ from mediator.storage.parked import BLOCKED, DEAD, RETRY, ParkedTable
 
 __all__ = ["Outcome", "Parking"]
 
+_MARGIN = timedelta(seconds=1)
+
 
 class Outcome(Enum):
     """What became of an event at one subscriber; the value is the counter's name."""
@@ -73,10 +75,14 @@ class Parking:
         error: BaseException | None = None,
     ) -> Outcome:
         """Inbox row and parked row together: from now on the broker does not have to keep the event."""
-        self._runtime.reached("dead.before_store")
+        if status == DEAD:
+            self._runtime.reached("dead.before_store")
         async with self._database.begin() as connection:
             claim = await self.claim(connection, subscriber, received)
-            if claim is Claim.TAKEN:
+            if claim is not Claim.TAKEN:
+                # An alias may know the event although the row went in: nothing of it stays.
+                await connection.rollback()
+            else:
                 if await self.is_blocked(connection, subscriber, received):
                     status, reason = BLOCKED, "behind its key"
                 await self._rows.park(
@@ -96,7 +102,11 @@ class Parking:
 
     async def count_attempt(self, subscriber: Subscriber, position: int, counted: int) -> bool:
         """Count an attempt before it runs; False when another run was faster."""
-        delay = subscriber.entry.retry.delay_after(counted + 1, self._runtime.random)
+        entry = subscriber.entry
+        delay = entry.retry.delay_after(counted + 1, self._runtime.random)
+        if entry.blocking:
+            # Its run holds no lock, so nobody else may take it for crashed before its time is over.
+            delay = max(delay, entry.timeout + _MARGIN)
         return await self._rows.claim(position, counted, delay)
 
     async def uncount_attempt(self, position: int, attempt: int) -> None:
@@ -109,7 +119,8 @@ class Parking:
 
     async def release_next(self, connection: AsyncConnection, subscriber: Subscriber, key: str | None) -> None:
         """Let the delivery go that waits behind the one which was handled."""
-        if subscriber.keeps_order and key is not None:
+        # Asked even of those that keep no order: they may have kept it when the deliveries were parked.
+        if key is not None:
             await self._rows.release_next(connection, subscriber.id, key)
 
     async def failed(
@@ -131,6 +142,7 @@ class Parking:
         envelope = received.envelope
         identity = uuid5(envelope.event_id, received.payload_hash.hex())
         error = IdentityConflictError(subscriber.id, envelope.event_id)
+        self._runtime.reached("dead.before_store")
         async with self._database.begin() as connection:
             claim = await self._inbox.claim(connection, subscriber.id, (), identity, received.payload_hash)
             if claim is Claim.TAKEN:

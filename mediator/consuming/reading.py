@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Final
 from uuid import UUID, uuid5
 
+from mediator.clock import Runtime
 from mediator.consuming.failures import failure_facts
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.catalog import EventCatalog, Received
@@ -41,9 +42,10 @@ class Reader:
         catalog: EventCatalog,
         limits: Limits,
         database: Database,
+        runtime: Runtime,
         died: Callable[[str, UUID], Awaitable[None]],
     ) -> None:
-        self._subscriber_id = reading_subscriber(module)
+        self._subscriber_id, self._runtime = reading_subscriber(module), runtime
         self._catalog, self._limits, self._database, self._died = catalog, limits, database, died
         self._inbox, self._parked = InboxTable(database.tables), ParkedTable(database)
 
@@ -64,6 +66,7 @@ class Reader:
             b"\0".join((delivery.topic.encode(), headers.encode(), delivery.body)), digest_size=16
         ).digest()
         identity = uuid5(_UNREADABLE, content.hex())
+        self._runtime.reached("dead.before_store")
         async with self._database.begin() as connection:
             claim = await self._inbox.claim(connection, self._subscriber_id, (), identity, content)
             if claim is Claim.TAKEN:

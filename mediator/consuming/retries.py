@@ -7,7 +7,7 @@ nobody. A due delivery takes the lane of its key like any other; its attempt is 
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from contextlib import nullcontext
 
 from sqlalchemy.engine import RowMapping
 
@@ -18,14 +18,15 @@ from mediator.consuming.reading import Reader, reading_subscriber
 from mediator.consuming.subscriber import Subscriber
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.catalog import Received
-from mediator.messaging.supervision import keep_running
+from mediator.messaging.supervision import ended, happens, keep_running
 from mediator.messaging.transport import Delivery
 from mediator.storage.database import Database, is_transient
-from mediator.storage.parked import ParkedTable
+from mediator.storage.parked import RUNNING, ParkedTable
 
 __all__ = ["Retries"]
 
 _BUSY_PAUSE_SECONDS = 0.05
+_SHORTEST_WAIT_SECONDS = 0.001
 
 
 class Retries:
@@ -40,6 +41,7 @@ class Retries:
         database: Database,
         settings: ConsumerSettings,
         paused: set[str],
+        one_suspect: asyncio.Lock,
     ) -> None:
         self._module, self._reader, self._idempotent = module, reader, idempotent
         self._consumers, self._settings, self._paused = consumers, settings, paused
@@ -47,7 +49,7 @@ class Retries:
         self._subscribers: Mapping[str, tuple[Subscriber, Consumer]] = {
             subscriber.id: (subscriber, consumer) for consumer in consumers for subscriber in consumer.subscribers
         }
-        self._reading = reading_subscriber(module)
+        self._reading, self._one_suspect = reading_subscriber(module), one_suspect
         self._running: set[int] = set()
         self._wakened = asyncio.Event()
         self._stopping = False
@@ -70,13 +72,15 @@ class Retries:
     async def stop(self) -> None:
         """Start no more retries; those under way end with their lanes."""
         self._stopping = True
+        self._wakened.set()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await ended([self._task])
 
-    async def take_over_aliases(self) -> None:
-        """Hand what is parked under former ids to the subscribers that have them as aliases."""
+    async def prepare(self) -> None:
+        """Take over what is parked under former ids, and let go what waits for an order that is kept no more."""
         for subscriber, _ in self._subscribers.values():
+            if not subscriber.keeps_order:
+                await self._parked.unblock(subscriber.id)
             for alias in subscriber.aliases:
                 await self._parked.rename_subscriber(alias, subscriber.id)
 
@@ -91,18 +95,12 @@ class Retries:
             if not rows:
                 due_in = await self._parked.next_due_in(subscribers=self._active(), without_positions=running)
                 poll = self._settings.retry_poll
-                await self._sleep(poll if due_in is None or not room else min(due_in, poll))
+                wait = poll if due_in is None or not room else min(due_in, poll)
+                await happens(self._wakened, max(wait.total_seconds(), _SHORTEST_WAIT_SECONDS))
 
     def _active(self) -> list[str]:
         active = (name for name, (one, _) in self._subscribers.items() if one.entry.id not in self._paused)
         return [self._reading, *active]
-
-    async def _sleep(self, duration: timedelta) -> None:
-        try:
-            async with asyncio.timeout(max(duration.total_seconds(), 0.001)):
-                await self._wakened.wait()
-        except TimeoutError:
-            return
 
     async def _start(self, row: RowMapping) -> None:
         delivery = Delivery(
@@ -123,8 +121,12 @@ class Retries:
         consumer.lanes[subscriber.id].put(received.envelope, lambda: self._retry(subscriber, received, row))
 
     async def _retry(self, subscriber: Subscriber, received: Received, row: RowMapping) -> None:
+        # Whatever was running when the process died is a suspect. They run one at a time, so that the one which kills
+        # is counted alone and does not take its neighbours' attempts with it.
+        suspicious = row["reason"] == RUNNING
         try:
-            await self._idempotent.retry(subscriber, received, row)
+            async with self._one_suspect if suspicious else nullcontext():
+                await self._idempotent.retry(subscriber, received, row)
         except Exception as error:
             if not is_transient(error):
                 raise

@@ -34,7 +34,7 @@ from mediator.hosting.composition import Composition
 from mediator.hosting.mediator import StableMediator
 from mediator.hosting.module import Bindings, Module
 from mediator.hosting.running import Running
-from mediator.hosting.services import DatabaseServices
+from mediator.hosting.services import DatabaseServices, refuse_inside
 from mediator.hosting.settings import MediatorSettings
 from mediator.messaging.registry import Registry
 from mediator.messaging.transport import Transport
@@ -209,6 +209,7 @@ class MediatorApp:
 
     async def clean(self) -> int:
         """Remove what has expired now instead of at the next interval; gives the number of rows."""
+        refuse_inside("clean()")
         return sum([await services.cleaner.clean() for services in self._started("clean()").services])
 
     async def __aenter__(self) -> Self:

@@ -11,7 +11,7 @@ from concurrent.futures import wait
 from contextlib import ExitStack, aclosing, suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from anyio import BrokenResourceError, EndOfStream, create_memory_object_stream
 from anyio.abc import TaskStatus
@@ -34,6 +34,7 @@ class BlockingMediator:
         self._app = app
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
+        self._streams: set[MemoryObjectReceiveStream[Any]] = set()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -46,7 +47,11 @@ class BlockingMediator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._portal = None
+        portal, self._portal = self._portal, None
+        for receiver in list(self._streams):
+            # A stream that somebody left open would keep the portal waiting.
+            if portal is not None:
+                portal.call(receiver.aclose)
         self._stack.close()
 
     @overload
@@ -78,6 +83,7 @@ class BlockingMediator:
                         await sender.send(answer)
 
         pumping, receiver = portal.start_task(pump)
+        self._streams.add(receiver)
         try:
             with suppress(EndOfStream):
                 while True:
@@ -85,7 +91,9 @@ class BlockingMediator:
             pumping.result()
         finally:
             # Left early: what the handler still does is of no interest, but it has to have ended.
-            portal.call(receiver.aclose)
+            self._streams.discard(receiver)
+            if self._portal is portal:
+                portal.call(receiver.aclose)
             wait([pumping])
 
     def publish_in_own_transaction(self, *events: Publishable, module: str | None = None) -> None:

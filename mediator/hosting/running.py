@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
+from mediator.application import MessageContext
 from mediator.clock import Runtime
 from mediator.consuming.consumer import Consumer
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
@@ -18,11 +19,13 @@ from mediator.hosting.composition import Composition
 from mediator.hosting.services import DatabaseServices
 from mediator.hosting.settings import MediatorSettings
 from mediator.messaging.invocation import compile_invocation
+from mediator.messaging.lineage import Lineage
 from mediator.messaging.registry import SubscriberEntry
 from mediator.messaging.transport import Transport
 from mediator.observability import Counters
 from mediator.publishing.dispatcher import DomainEventDispatcher
 from mediator.publishing.mediator import UnitOfWorkMediator
+from mediator.publishing.unit_of_work import SqlUnitOfWork
 from mediator.storage.database import Database
 
 __all__ = ["Running"]
@@ -45,6 +48,7 @@ class Running:
         died: Callable[[DatabaseServices, str, UUID], Awaitable[None]],
     ) -> None:
         self.paused: set[str] = set()
+        self._one_suspect = asyncio.Lock()
         self.transport = transport
         self._settings, self._runtime, self._counters = settings, runtime, counters
         self._composition, self._instance = composition, instance
@@ -86,7 +90,7 @@ class Running:
             for consumer in self.consumers:
                 await consumer.start()
             for retries in self.retries:
-                await retries.take_over_aliases()
+                await retries.prepare()
                 retries.start()
             for services in self.services:
                 stack.push_async_callback(services.cleaner.stop)
@@ -94,10 +98,7 @@ class Running:
                 services.cleaner.start()
                 stack.push_async_callback(services.relay.stop)
             self._accepting = True
-            try:
-                yield
-            finally:
-                self._accepting = False
+            yield
 
     async def pending(self, *, scheduled: bool) -> dict[str, int]:
         """What still has to happen, by kind; empty when there is nothing."""
@@ -124,7 +125,9 @@ class Running:
         """Look at everything now."""
         self._wake_retries()
 
-    def _open(self, context, lineage, *, read_only=False, ambient=True):  # type: ignore[no-untyped-def]
+    def _open(
+        self, context: MessageContext, lineage: Lineage, *, read_only: bool = False, ambient: bool = True
+    ) -> SqlUnitOfWork:
         return self.of_module[context.module].open(context, lineage, read_only=read_only, ambient=ambient)
 
     def _database_of(self, module: str) -> Database:
@@ -137,7 +140,9 @@ class Running:
             return
         parking = Parking(services.database, self._runtime, self._wake_retries, services.died)
         idempotent = IdempotentConsumer(services.database, parking, services.open, self._runtime, self._counters)
-        reader = Reader(module, registry.catalog, self._settings.limits, services.database, services.died)
+        reader = Reader(
+            module, registry.catalog, self._settings.limits, services.database, self._runtime, services.died
+        )
         group = f"{registry.application}.{module}"
         consumers = [
             self._consumer(name, members, reader, idempotent)
@@ -149,7 +154,16 @@ class Running:
         ]
         self.consumers.extend(consumers)
         self.retries.append(
-            Retries(module, consumers, reader, idempotent, services.database, self._settings.consumer, self.paused)
+            Retries(
+                module,
+                consumers,
+                reader,
+                idempotent,
+                services.database,
+                self._settings.consumer,
+                self.paused,
+                self._one_suspect,
+            )
         )
 
     def _consumer(
@@ -195,7 +209,11 @@ class Running:
         within: timedelta = self._settings.drain_on_stop
         for retries in self.retries:
             await retries.stop()
-        await asyncio.gather(*(consumer.stop(within) for consumer in self.consumers))
+        try:
+            # Handlers that are still at work may send commands.
+            await asyncio.gather(*(consumer.stop(within) for consumer in self.consumers))
+        finally:
+            self._accepting = False
 
     async def _close_relays(self) -> None:
         for services in self.services:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mediator.application import MessageContext
 from mediator.clock import Runtime
 from mediator.consuming.failures import failure_facts
+from mediator.errors import UsageError
 from mediator.hosting.settings import MediatorSettings
 from mediator.messaging.lineage import Lineage
 from mediator.messaging.registry import Registry
@@ -20,12 +21,20 @@ from mediator.operations.dead_letters import SENDING_SIDE, DeadLetters
 from mediator.publishing.dispatcher import DomainEventDispatcher
 from mediator.publishing.outbox import OutboxWriter
 from mediator.publishing.relay import Relay
-from mediator.publishing.unit_of_work import SqlUnitOfWork, UnitOfWorkServices
+from mediator.publishing.unit_of_work import SqlUnitOfWork, UnitOfWorkServices, current_unit_of_work
 from mediator.storage.database import Database
 from mediator.storage.outbox import SLOTS, OutboxTable
 from mediator.storage.parked import RETRY, ParkedTable
 
-__all__ = ["DatabaseServices"]
+__all__ = ["DatabaseServices", "refuse_inside"]
+
+
+def refuse_inside(what: str) -> None:
+    """Raise UsageError inside a unit of work, whose transaction `what` would wait for, or slip out of."""
+    if current_unit_of_work() is not None:
+        raise UsageError(
+            f"{what} inside a unit of work: it has a transaction of its own. Call it outside of the unit of work"
+        )
 
 
 class DatabaseServices:
@@ -52,6 +61,7 @@ class DatabaseServices:
             runtime,
             settings.retention.inbox,
             self._wake_all,
+            refuse_inside,
             allow_edit=settings.allow_edited_replay,
         )
         self.cleaner = Cleaner(database, settings.retention)

@@ -285,6 +285,9 @@ class _Wiring:
 
 
 def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
+    for name in ("max_batch", "topics"):
+        if hasattr(found, name):
+            yield f"{name} = {getattr(found, name)!r}", "This version does not have it yet: leave it out"
     if not isinstance(found.subscriber_id, str | None):
         yield f"subscriber_id = {found.subscriber_id!r}", "Use a text"
     if not isinstance(found.aliases, tuple | list) or not all(isinstance(alias, str) for alias in found.aliases):

@@ -101,19 +101,25 @@ class Received:
     def as_class(self, wanted: type[IntegrationEvent]) -> IntegrationEvent:
         """The event as `wanted`; raises UnreadableMessageError with the paths of the values that do not fit."""
         if wanted not in self._events:
-            data: dict[str, Any] = self._data
-            body = self.envelope.body
-            for upcaster in self._catalog.path(self.entry.event_class, wanted) or ():
-                data = upcaster.function(dict(data))
-                body = json.dumps(data, allow_nan=False).encode()
             try:
-                event = wanted.model_validate_json(body)
+                event = wanted.model_validate_json(self._body_for(wanted))
             except ValidationError as error:
                 first = error.errors(include_url=False, include_input=False)[0]
                 where = ".".join(str(part) for part in first["loc"]) or "body"
                 more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
                 raise UnreadableMessageError("schema", where, f"{first['msg']}{more}") from error
+            except Exception as error:
+                # A contract's validator or an upcaster that does not expect such values: never a reason to stop.
+                what = f"{type(error).__name__}: {error}"
+                raise UnreadableMessageError("schema", wanted.__qualname__, what) from error
             if event.event_id != self.envelope.event_id:
                 raise UnreadableMessageError("identity", "event_id", "differs from the id in the headers")
             self._events[wanted] = event
         return self._events[wanted]
+
+    def _body_for(self, wanted: type[IntegrationEvent]) -> bytes:
+        data, body = self._data, self.envelope.body
+        for upcaster in self._catalog.path(self.entry.event_class, wanted) or ():
+            data = upcaster.function(dict(data))
+            body = json.dumps(data, allow_nan=False).encode()
+        return body

@@ -40,6 +40,9 @@ class Envelope:
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     """The publisher's own headers."""
 
+    handed_over: int = field(default=0, compare=False)
+    """How often it was handed to the transport before without an outcome; stays in the process."""
+
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> "Envelope":
         """The envelope that a row of the outbox or of the history holds."""
@@ -56,4 +59,5 @@ class Envelope:
             causation_id=row["causation_id"],
             traceparent=row["traceparent"],
             headers=json.loads(row["headers"]),
+            handed_over=row["attempts"],
         )

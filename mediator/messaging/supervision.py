@@ -5,11 +5,14 @@ of the few places that catch every exception, and it records each.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
 
 import structlog
 
-__all__ = ["keep_running"]
+__all__ = ["ended", "happens", "keep_running", "shielded"]
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -28,3 +31,36 @@ async def keep_running(name: str, loop: Callable[[], Awaitable[None]]) -> None:
             pause = 0.1
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+async def shielded(work: Awaitable[T]) -> T:
+    """Await `work` to its end whatever happens to this task; a cancellation is raised after that."""
+    task = asyncio.ensure_future(work)
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is not None and not task.cancelled() and task.exception() is None:
+        raise cancellation
+    return task.result()
+
+
+async def ended(tasks: Collection[asyncio.Task[None]], patience_seconds: float = 10.0) -> None:
+    """Wait for tasks that are about to end, and cancel those that do not: without a database they go on trying."""
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=patience_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for `event`, so long at most; False when it did not happen."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

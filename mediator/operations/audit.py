@@ -1,11 +1,35 @@
 """The audit trail: who did what to which delivery, written in the transaction of the deed."""
 
-from sqlalchemy import insert
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediator.storage.tables import Tables
 
-__all__ = ["record"]
+__all__ = ["AuditEntry", "entries", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One deed."""
+
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    reason: str | None
+    detail: str | None
+
+
+async def entries(connection: AsyncConnection, tables: Tables, limit: int) -> Sequence[AuditEntry]:
+    """The trail, newest first."""
+    row = tables.audit.c
+    columns = (row.at, row.actor, row.action, row.subject, row.reason, row.detail)
+    found = await connection.execute(select(*columns).order_by(row.id.desc()).limit(limit))
+    return [AuditEntry(*entry) for entry in found]
 
 
 async def record(

@@ -6,9 +6,9 @@ from datetime import timedelta
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from mediator.messaging.supervision import keep_running
+from mediator.messaging.supervision import ended, happens, keep_running
 from mediator.storage.database import Database
-from mediator.storage.retention import purge_discarded, purge_inbox, purge_sent
+from mediator.storage.retention import purge_dead, purge_discarded, purge_inbox, purge_sent
 
 __all__ = ["Cleaner", "RetentionSettings"]
 
@@ -25,6 +25,7 @@ class RetentionSettings(BaseModel):
     )
     inbox: timedelta = Field(default=timedelta(days=30), ge=timedelta(minutes=1), description="reach of deduplication")
     discarded: timedelta = Field(default=timedelta(days=30), ge=timedelta(0))
+    dead: timedelta | None = Field(default=None, ge=timedelta(days=1), description="dead letters; None keeps them")
     every: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0))
     batch: int = Field(default=1_000, ge=1, le=100_000, description="rows removed in one transaction")
 
@@ -34,6 +35,7 @@ class Cleaner:
 
     def __init__(self, database: Database, settings: RetentionSettings) -> None:
         self._database, self._settings = database, settings
+        self._stopped = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -42,9 +44,9 @@ class Cleaner:
 
     async def stop(self) -> None:
         """End at once: what is not cleaned now is cleaned after the next start."""
+        self._stopped.set()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await ended([self._task])
 
     async def clean(self) -> int:
         """Remove everything that has expired by now; gives the number of rows."""
@@ -53,15 +55,18 @@ class Cleaner:
             (purge_sent, settings.sent),
             (purge_inbox, settings.inbox),
             (purge_discarded, settings.discarded),
+            (purge_dead, settings.dead),
         ):
-            while rows := await purge(self._database, age, settings.batch):
+            while age is not None and (rows := await purge(self._database, age, settings.batch)):
                 removed += rows
+                if self._stopped.is_set():
+                    return removed
                 # Others get their turn between two batches.
                 await asyncio.sleep(0)
         return removed
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             if removed := await self.clean():
                 log.info("storage.cleaned", rows=removed)
-            await asyncio.sleep(self._settings.every.total_seconds())
+            await happens(self._stopped, self._settings.every.total_seconds())

@@ -26,7 +26,7 @@ from mediator.messaging.catalog import EventCatalog, Received
 from mediator.messaging.cloudevents import from_headers, to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.limits import Limits
-from mediator.operations import audit
+from mediator.operations import audit as trail
 from mediator.storage.database import Database
 from mediator.storage.inbox import InboxTable
 from mediator.storage.outbox import insert_statement, slot_of
@@ -84,11 +84,13 @@ class DeadLetters:
         runtime: Runtime,
         horizon: timedelta,
         wake: Callable[[], None],
+        refuse_inside: Callable[[str], None],
         *,
         allow_edit: bool,
     ) -> None:
         self._database, self._catalog, self._limits = database, catalog, limits
         self._runtime, self._horizon, self._allow_edit, self._wake = runtime, horizon, allow_edit, wake
+        self._refuse_inside = refuse_inside
         self._parked, self._inbox = ParkedTable(database), InboxTable(database.tables)
 
     async def list(
@@ -127,6 +129,7 @@ class DeadLetters:
         self, *positions: int, actor: str = "application", reason: str | None = None, force: bool = False
     ) -> int:
         """Hand dead letters to their handlers again, all or none of them; gives their number."""
+        self._refuse_inside("dead_letters.replay()")
         async with self._database.begin() as connection:
             rows = await self._chosen(connection, "replay", positions, DEAD)
             for row in rows:
@@ -143,6 +146,7 @@ class DeadLetters:
 
     async def discard(self, *positions: int, reason: str, actor: str = "application") -> int:
         """Decide that nothing more is done about these; they can be restored. What waits behind them goes on."""
+        self._refuse_inside("dead_letters.discard()")
         async with self._database.begin() as connection:
             rows = await self._chosen(connection, "discard", positions, DEAD)
             for row in rows:
@@ -155,6 +159,7 @@ class DeadLetters:
 
     async def restore(self, *positions: int, actor: str = "application", reason: str | None = None) -> int:
         """Take a discard back: they are dead letters again."""
+        self._refuse_inside("dead_letters.restore()")
         async with self._database.begin() as connection:
             rows = await self._chosen(connection, "restore", positions, DISCARDED)
             for row in rows:
@@ -170,6 +175,7 @@ class DeadLetters:
         The result is validated against its contract first. Gives the new event id. Refused unless the application
         allows it (`MediatorSettings(allow_edited_replay=True)`): it lets a person write what a publisher said.
         """
+        self._refuse_inside("dead_letters.edit_and_replay()")
         if not self._allow_edit:
             raise OperationRefusedError(
                 "edit and replay", f"dead letter {position}", "it is switched off", "Set allow_edited_replay=True"
@@ -196,6 +202,11 @@ class DeadLetters:
             await self._record(connection, "edit and replay", row, actor, reason, detail=str(envelope.event_id))
         self._wake()
         return envelope.event_id
+
+    async def audit(self, limit: int = 100) -> Sequence[trail.AuditEntry]:
+        """What operators did, newest first."""
+        async with self._database.read() as connection:
+            return await trail.entries(connection, self._database.tables, limit)
 
     async def bury_unsent(self, connection: AsyncConnection, row: RowMapping, facts: Mapping[str, Any]) -> UUID:
         """Store an outbox row that cannot be sent, in the transaction that removes it; gives its id here."""
@@ -338,7 +349,7 @@ class DeadLetters:
         detail: str | None = None,
     ) -> None:
         subject = f"{row['subscriber_id']} {row['event_id']}"
-        await audit.record(
+        await trail.record(
             connection, self._database.tables, actor=actor, action=action, subject=subject, reason=reason, detail=detail
         )
 

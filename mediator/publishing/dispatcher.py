@@ -11,9 +11,11 @@ from uuid import UUID
 
 from sqlalchemy import inspect as inspect_mapped
 
-from mediator.application import Publishable, UnitOfWork
+from contracts import IntegrationEvent
+from mediator.application import Outgoing, Publishable, UnitOfWork
 from mediator.application.converters import publishables
 from mediator.domain import AggregateRoot, DomainEvent
+from mediator.errors import EventRefusedError
 from mediator.messaging.handling import Build
 from mediator.messaging.invocation import Invoke, compile_invocation
 from mediator.messaging.registry import Registry
@@ -52,7 +54,7 @@ class RaisedEvent:
 @dataclass(frozen=True, slots=True)
 class _Route:
     handlers: Sequence[tuple[Build, Invoke]]
-    converters: Sequence[tuple[str, Build, Invoke]]
+    converters: Sequence[tuple[str, type[IntegrationEvent], Build, Invoke]]
 
 
 class DomainEventDispatcher:
@@ -68,8 +70,12 @@ class DomainEventDispatcher:
         route = self._route(type(raised.event))
         for build, invoke in route.handlers:
             await invoke(build(uow), raised.event, uow)
-        for name, build, invoke in route.converters:
+        for name, declared, build, invoke in route.converters:
             for publishable in publishables(await invoke(build(uow), raised.event, uow), name):
+                event = publishable.event if isinstance(publishable, Outgoing) else publishable
+                if not isinstance(event, declared):
+                    what = f"converter {name} declares {declared.__qualname__}"
+                    raise EventRefusedError(type(event).__qualname__, what, "Write a converter for each contract")
                 uow.publish_from(_origin(name, raised), publishable)
 
     def _route(self, event_type: type[DomainEvent]) -> _Route:
@@ -82,8 +88,8 @@ class DomainEventDispatcher:
             route = self._routes[event_type] = _Route(
                 [(self._plans(entry.handler_class), compile_invocation(entry.handler_class)) for entry in handlers],
                 [
-                    (one.__qualname__, self._plans(one), compile_invocation(one, "convert"))
-                    for one in (entry.converter_class for entry in converters)
+                    (one.__qualname__, declared, self._plans(one), compile_invocation(one, "convert"))
+                    for one, declared in ((entry.converter_class, entry.integration_event) for entry in converters)
                 ],
             )
         return route

@@ -81,7 +81,7 @@ class UnitOfWorkMediator:
             raise HandlerNotFoundError(message, "CommandHandler or QueryHandler")
         joined = join_unit_of_work(type(message).__name__, route.module, self._database_of(route.module))
         if joined is not None:
-            return await self._through(self._outside, message, lambda: self._handle(route, message, joined))
+            return await self._through(self._outside, message, lambda: self._nested(route, message, joined))
         lineage = new_lineage(self._runtime, type(message).__name__, correlation_id, traceparent)
 
         async def in_unit_of_work() -> Any:
@@ -115,6 +115,14 @@ class UnitOfWorkMediator:
         ):
             async for answer in answers:
                 yield answer
+
+    async def _nested(self, route: _Route, message: Any, uow: SqlUnitOfWork) -> Any:
+        try:
+            return await self._handle(route, message, uow)
+        except BaseException as error:
+            if not route.read_only:
+                uow.doom(type(message).__name__, error)
+            raise
 
     async def _handle(self, route: _Route, message: Any, uow: SqlUnitOfWork) -> Any:
         async def call() -> Any:

@@ -29,7 +29,7 @@ from mediator.application import RetryPolicy
 from mediator.clock import Runtime
 from mediator.errors import PublishRefusedError, TransportUnavailableError
 from mediator.messaging.envelope import Envelope
-from mediator.messaging.supervision import keep_running
+from mediator.messaging.supervision import ended, happens, keep_running
 from mediator.messaging.transport import Transport
 from mediator.observability import Counters
 from mediator.storage.database import Database
@@ -40,7 +40,6 @@ __all__ = ["Relay", "RelaySettings", "Undertaker"]
 
 log = structlog.get_logger(__name__)
 _LONGEST_PAUSE_SECONDS = 30.0
-_STOP_PATIENCE_SECONDS = 10.0
 
 
 class RelaySettings(BaseModel):
@@ -94,7 +93,7 @@ class Relay:
         self._publishing: set[asyncio.Task[None]] = set()
         self._size, self._turn = 1, 0
         self._recorded: set[int] = set()
-        self._pause = self._paused_until = 0.0
+        self._pause = self._paused_until = self._next_poll = 0.0
         self._stopped, self._closing = asyncio.Event(), False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -119,18 +118,20 @@ class Relay:
         """Fetch no more; what is in flight is left to the transport's closing, and then given back."""
         self._stopped.set()
         self._wakened.set()
-        await _ended(self._tasks[:1])
+        await ended(self._tasks[:1])
 
     async def close(self) -> None:
         """End: remove what was confirmed, take back attempts that the shutdown interrupted, give the slots up."""
         for task in self._publishing:
             task.cancel()
-        await _ended(self._publishing)
+        await ended(self._publishing)
         self._closing = True
         self._confirmations.set()
-        await _ended(self._tasks)
-        await self._uncount(list(self._recorded))
-        self._slots.release()
+        await ended(self._tasks)
+        try:
+            await self._uncount(list(self._recorded))
+        finally:
+            self._slots.release()
 
     async def _run(self) -> None:
         while not self._stopped.is_set():
@@ -138,15 +139,17 @@ class Relay:
             owned = self._slots.acquire()
             if owned and await self._round(owned):
                 continue
-            if not await _happens(self._wakened, self._settings.poll.total_seconds()):
-                # Polling is the net below the wake-ups: everything is looked at again.
-                self._dirty.update(range(SLOTS))
+            await happens(self._wakened, self._settings.poll.total_seconds())
 
     async def _round(self, owned: Collection[int]) -> bool:
         """One look at every slot that may have something; False when there was nothing to do."""
         if (left := self._paused_until - self._runtime.monotonic()) > 0:
             # Commits do not cut this short: every one of them would try the broker that is down.
-            await _happens(self._stopped, left)
+            await happens(self._stopped, left)
+        if self._runtime.monotonic() >= self._next_poll:
+            # Polling is the net below the wake-ups, however many of them there are: everything is looked at again.
+            self._dirty.update(range(SLOTS))
+            self._next_poll = self._runtime.monotonic() + self._settings.poll.total_seconds()
         if await self._outbox.release_scheduled():
             self._dirty.update(range(SLOTS))
         self._runtime.reached("relay.after_lock")
@@ -225,11 +228,13 @@ class Relay:
         finally:
             if unavailable is not None:
                 self._back_off("relay.transport_unavailable", unavailable)
-            await self._uncount(list(open_rows))
-            for position in open_rows:
-                self._in_flight.pop(position, None)
-            self._dirty.update(row["slot"] for row in rows)
-            self._wakened.set()
+            try:
+                await self._uncount(list(open_rows))
+            finally:
+                for position in open_rows:
+                    self._in_flight.pop(position, None)
+                self._dirty.update(row["slot"] for row in rows)
+                self._wakened.set()
 
     async def _envelope(self, row: RowMapping) -> tuple[RowMapping, Envelope] | None:
         try:
@@ -291,19 +296,25 @@ class Relay:
         behind = key is not None and key in failed_keys
         if key is not None:
             failed_keys.add(key)
-        if isinstance(error, TransportUnavailableError) or behind:
-            await self._uncount([position])
-        else:
-            attempts = row["attempts"] + 1
-            if self._settings.retry.gives_up(attempts, error):
-                await self._die(row, error, attempts)
+        try:
+            if isinstance(error, TransportUnavailableError) or behind:
+                await self._uncount([position])
             else:
-                delay = self._settings.retry.delay_after(attempts, self._runtime.random)
-                await self._outbox.refuse(position, attempts, delay, str(error)[:2000])
-                log.warning("relay.refused", event_id=str(row["event_id"]), topic=row["topic"], attempt=attempts)
-            self._counters.add("refused", row["module"])
-        self._recorded.discard(position)
-        self._in_flight.pop(position, None)
+                await self._count(row, error)
+        finally:
+            self._recorded.discard(position)
+            self._in_flight.pop(position, None)
+
+    async def _count(self, row: RowMapping, error: Exception) -> None:
+        """Count an attempt that the envelope is to blame for: the row waits for the next one, or dies."""
+        attempts = row["attempts"] + 1
+        if self._settings.retry.gives_up(attempts, error):
+            await self._die(row, error, attempts)
+        else:
+            delay = self._settings.retry.delay_after(attempts, self._runtime.random)
+            await self._outbox.refuse(row["position"], attempts, delay, str(error)[:2000])
+            log.warning("relay.refused", event_id=str(row["event_id"]), topic=row["topic"], attempt=attempts)
+        self._counters.add("refused", row["module"])
 
     async def _die(self, row: RowMapping, error: BaseException, attempts: int) -> None:
         self._runtime.reached("dead.before_store")
@@ -313,19 +324,3 @@ class Relay:
         self._recorded.discard(row["position"])
         log.error("relay.gave_up", event_id=str(row["event_id"]), topic=row["topic"], error=str(error))
         await self._undertaker.announce_unsent(event_id)
-
-
-async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Wait for tasks that are about to end; while the database is away they would try for ever."""
-    if tasks:
-        _, late = await asyncio.wait(tasks, timeout=_STOP_PATIENCE_SECONDS)
-        for task in late:
-            task.cancel()
-
-
-async def _happens(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False

@@ -14,12 +14,12 @@ of what was rolled back are forgotten, and a task that was cancelled does not co
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
@@ -35,11 +35,13 @@ from mediator.errors import (
     CommitOutcomeUnknownError,
     ConcurrentUseError,
     DomainEventOverflowError,
+    NestedCommandFailedError,
     OtherDatabaseError,
     UnitOfWorkClosedError,
     UnitOfWorkRequiredError,
 )
 from mediator.messaging.lineage import Lineage, current_lineage, in_lineage
+from mediator.messaging.supervision import shielded
 from mediator.publishing.dispatcher import DomainEventDispatcher, RaisedEvent
 from mediator.publishing.outbox import Origin, OutboxWriter
 from mediator.publishing.session import open_session
@@ -59,8 +61,6 @@ MAX_DEPTH = 16
 """How many domain events may lead to one another in a unit of work."""
 MAX_EVENTS = 1_000
 """How many domain events one unit of work may have."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ class SqlUnitOfWork:
         self._rows: list[dict[str, Any]] = []
         self._savepoints: dict[object, tuple[int, int, frozenset[int]]] = {}
         self._events = 0
+        self._failed: tuple[int, str, BaseException] | None = None
         self._bound = ExitStack()
         database = services.database
         self._session = open_session(database.reader if read_only else database.writer, self)
@@ -176,6 +177,10 @@ class SqlUnitOfWork:
         elif task is not self._owner:
             raise ConcurrentUseError(self._owner.get_name(), "(none)" if task is None else task.get_name())
 
+    def doom(self, command: str, error: BaseException) -> None:
+        """A nested command failed half-way: unless a savepoint takes its part back, nothing is committed."""
+        self._failed = (recording_mark(), command, error)
+
     def savepoint_began(self, savepoint: object) -> None:
         """Remember where things stood."""
         self._savepoints[savepoint] = (recording_mark(), len(self._rows), frozenset(self._tracked))
@@ -186,6 +191,8 @@ class SqlUnitOfWork:
             return
         mark, rows, tracked = self._savepoints.pop(savepoint)
         del self._rows[rows:]
+        if self._failed is not None and self._failed[0] > mark:
+            self._failed = None
         for key, aggregate in list(self._tracked.items()):
             forget_events(aggregate, since=mark)
             # What entered the session since and left it with the savepoint may enter it again, events and all.
@@ -220,6 +227,9 @@ class SqlUnitOfWork:
         reached, session = self._services.runtime.reached, self._session
         self._owner = asyncio.current_task()
         await self.dispatch_events()
+        if self._failed is not None:
+            _, command, error = self._failed
+            raise NestedCommandFailedError(command) from error
         reached("uow.before_flush")
         await session.flush()
         reached("uow.after_flush")
@@ -302,17 +312,3 @@ def join_unit_of_work(what: str, module: str, database: Database) -> SqlUnitOfWo
         if uow.database is not database:
             raise OtherDatabaseError(what, module, database.name, uow.database.name)
     return uow
-
-
-async def shielded(work: Awaitable[T]) -> T:
-    """Await `work` to its end whatever happens to this task; a cancellation is raised after that."""
-    task = asyncio.ensure_future(work)
-    cancellation: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancellation = error
-    if cancellation is not None and not task.cancelled() and task.exception() is None:
-        raise cancellation
-    return task.result()

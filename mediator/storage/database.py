@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -26,10 +26,20 @@ from mediator.storage.tables import Tables
 __all__ = ["COMMIT_GUARD", "Database", "checked_url", "is_transient"]
 
 
+_OURS = "mediator_engine"
 COMMIT_GUARD = "mediator.commit_guard"
 """Under this name in `connection.info`: a function that is called before every commit and may refuse it."""
 _PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 _BUSY = ("database is locked", "database table is locked", "database is busy", "database schema is locked")
+
+
+class _Connection(sqlite3.Connection):
+    """Rolls back when it is closed: of a cancelled task, SQLite keeps the lock until the last cursor is collected."""
+
+    def close(self) -> None:
+        if self.in_transaction:
+            self.rollback()
+        super().close()
 
 
 class Database:
@@ -42,6 +52,8 @@ class Database:
         self._in_memory = self.url.database in (None, "", ":memory:")
         self.writer = self._engine(pool_size=1)
         self.reader = self.writer if self._in_memory else self._engine(pool_size=5, query_only=True)
+        # Of its own: queries that are left open must not keep the relay and the retries from looking.
+        self._own_reader = self.writer if self._in_memory else self._engine(pool_size=3, query_only=True)
 
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
@@ -69,6 +81,7 @@ class Database:
         await self.writer.dispose()
         if self.reader is not self.writer:
             await self.reader.dispose()
+            await self._own_reader.dispose()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -78,20 +91,34 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for statements that only read."""
-        async with self.reader.connect() as connection:
+        """A connection for the toolkit's statements that only read."""
+        async with self._own_reader.connect() as connection:
             yield connection
 
+    def _create(self, pool_size: int) -> AsyncEngine:
+        try:
+            return create_async_engine(
+                self.url,
+                connect_args={"factory": _Connection},
+                pool_size=pool_size,
+                max_overflow=0,
+                pool_timeout=60,
+                hide_parameters=True,
+                pool_reset_on_return=None,
+                poolclass=AsyncAdaptedQueuePool,
+            )
+        except ModuleNotFoundError as error:
+            fix = f"its driver {error.name} is not installed: install mediator-toolkit[sqlite]"
+            raise SettingsError("database", self.name, fix) from error
+
     def _engine(self, *, pool_size: int, query_only: bool = False) -> AsyncEngine:
-        engine = create_async_engine(
-            self.url,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=60,
-            hide_parameters=True,
-            pool_reset_on_return=None,
-            poolclass=AsyncAdaptedQueuePool,
-        )
+        engine = self._create(pool_size)
+
+        @event.listens_for(engine.sync_engine, "handle_error")
+        def mark(context: ExceptionContext) -> None:
+            # A handler may have an engine of its own, whose troubles are the handler's.
+            if context.sqlalchemy_exception is not None:
+                context.sqlalchemy_exception.__dict__[_OURS] = True
 
         @event.listens_for(engine.sync_engine, "connect")
         def set_up(connection: Any, _record: Any) -> None:
@@ -154,6 +181,6 @@ def is_transient(error: BaseException) -> bool:
     """Whether the database asks to roll back and try again: no fault of the handler, so no attempt is counted."""
     if isinstance(error, PoolTimeoutError):
         return True
-    if isinstance(error, (OperationalError, InterfaceError)):
+    if isinstance(error, (OperationalError, InterfaceError)) and _OURS in error.__dict__:
         return error.connection_invalidated or any(busy in str(error.orig) for busy in _BUSY)
     return False

@@ -20,12 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mediator.storage.columns import database_now, milliseconds
 from mediator.storage.database import Database
 
-__all__ = ["BLOCKED", "DEAD", "DISCARDED", "RETRY", "ParkedTable"]
+__all__ = ["BLOCKED", "DEAD", "DISCARDED", "RETRY", "RUNNING", "ParkedTable"]
 
 RETRY: Final = "retry"
 BLOCKED: Final = "blocked"
 DEAD: Final = "dead"
 DISCARDED: Final = "discarded"
+RUNNING: Final = "running"
+"""The reason of a delivery whose attempt has begun; still there when it is due again, the process died in it."""
 
 
 class ParkedTable:
@@ -95,13 +97,18 @@ class ParkedTable:
                 self._at(position, attempts),
                 attempts=attempts + 1,
                 next_attempt_at=database_now() + milliseconds(delay),
+                reason=RUNNING,
             )
 
     async def unclaim(self, position: int, attempts: int) -> None:
         """Take a counted attempt back: it was interrupted by the shutdown, not by a fault."""
         async with self._database.begin() as connection:
             await self._change(
-                connection, self._at(position, attempts), attempts=attempts - 1, next_attempt_at=database_now()
+                connection,
+                self._at(position, attempts),
+                attempts=attempts - 1,
+                next_attempt_at=database_now(),
+                reason="interrupted",
             )
 
     async def finish(self, connection: AsyncConnection, position: int, attempts: int) -> bool:
@@ -165,6 +172,16 @@ class ParkedTable:
         """An operator's change of status; False when the delivery is not in the status `before` any more."""
         row = self._parked.c
         return await self._change(connection, (row.position == position, row.status == before), status=after, **values)
+
+    async def unblock(self, subscriber_id: str) -> None:
+        """Let everything go that waits behind its key, for a subscriber that keeps no order any more."""
+        row = self._parked.c
+        async with self._database.begin() as connection:
+            await connection.execute(
+                update(self._parked)
+                .where(row.subscriber_id == subscriber_id, row.status == BLOCKED)
+                .values(status=RETRY, next_attempt_at=database_now())
+            )
 
     async def rename_subscriber(self, before: str, after: str) -> None:
         """Hand what is parked for a former id to the new one."""

@@ -1,7 +1,7 @@
 """Removing what has expired, in batches so small that nobody waits for them.
 
-Dead deliveries and live outbox rows are never removed here. An inbox row stays as long as a parked delivery needs it:
-without it, a redelivery would be handled a second time.
+Live outbox rows are never removed here, dead deliveries only where the application set an age for them. An inbox row
+stays as long as a parked delivery needs it: without it, a redelivery would be handled a second time.
 """
 
 from datetime import timedelta
@@ -13,9 +13,9 @@ from sqlalchemy.sql import ColumnElement
 
 from mediator.storage.columns import database_now, milliseconds
 from mediator.storage.database import Database
-from mediator.storage.parked import DISCARDED
+from mediator.storage.parked import DEAD, DISCARDED
 
-__all__ = ["purge_discarded", "purge_inbox", "purge_sent"]
+__all__ = ["purge_dead", "purge_discarded", "purge_inbox", "purge_sent"]
 
 
 async def purge_sent(database: Database, older_than: timedelta, batch: int) -> int:
@@ -30,6 +30,13 @@ async def purge_inbox(database: Database, older_than: timedelta, batch: int) -> 
     needed = exists().where(parked.c.subscriber_id == inbox.c.subscriber_id, parked.c.event_id == inbox.c.event_id)
     expired = inbox.c.processed_at < database_now() - milliseconds(older_than)
     return await _purge(database, inbox, batch, expired & ~needed)
+
+
+async def purge_dead(database: Database, older_than: timedelta, batch: int) -> int:
+    """Remove dead letters; only where the application asked for it."""
+    parked = database.tables.parked
+    expired = (parked.c.status == DEAD) & (parked.c.died_at < database_now() - milliseconds(older_than))
+    return await _purge(database, parked, batch, expired)
 
 
 async def purge_discarded(database: Database, older_than: timedelta, batch: int) -> int:

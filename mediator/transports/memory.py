@@ -2,7 +2,8 @@
 
 An envelope is confirmed when every group that listens has acknowledged it, which a group does when each of its
 handlers has committed, skipped, parked or given up. Until then its row stays in the outbox: if the process dies,
-nothing is lost, and no table is needed for the way. A slow handler holds back its own envelopes and nothing else.
+nothing is lost, and no table is needed for the way. A slow handler holds back its own envelopes; others only when as
+many rows as the relay keeps in flight wait for it.
 The time that a publication may take is therefore bounded by the handlers' timeouts; closing ends it at once.
 """
 
@@ -114,7 +115,8 @@ class MemoryTransport:
             publication.waiting_for.update(groups)
             headers = to_headers(envelope)
             for group in groups.values():
-                group.put(_delivery(envelope, headers, attempt=1), publication)
+                # Handed over before without an outcome: perhaps it is what killed the process.
+                group.put(_delivery(envelope, headers, attempt=1 + envelope.handed_over), publication)
         return publication
 
 
@@ -127,7 +129,7 @@ class _MemorySubscription:
 
     async def fetch(self, at_most: int, timeout: timedelta) -> Sequence[Delivery]:
         """What is waiting, in the order of publication."""
-        if not self._group.waiting:
+        if not self._group.waiting or len(self._taken) >= self._prefetch:
             self._group.arrived.clear()
             try:
                 async with asyncio.timeout(timeout.total_seconds()):
@@ -145,6 +147,7 @@ class _MemorySubscription:
             publication = self._taken.pop(delivery, None)
             if publication is None:
                 continue
+            self._group.arrived.set()
             if settlement is Settlement.GIVE_BACK:
                 again = _delivery(publication.envelope, delivery.headers, attempt=delivery.attempt + 1)
                 self._group.put(again, publication, first=True)

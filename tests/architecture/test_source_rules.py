@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Supervised loops, and where code of the application fails: "file: function". They record what they caught.
 MAY_CATCH_EVERYTHING = {
+    "mediator/consuming/consumer.py: Consumer._deliver",
+    "mediator/consuming/consumer.py: Consumer._run",
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer._first_attempt",
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer.deliver",
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer.retry",
@@ -23,6 +25,7 @@ MAY_CATCH_EVERYTHING = {
     "mediator/hosting/app.py: MediatorApp._died",
     "mediator/hosting/composition.py: _injector",
     "mediator/hosting/discovery.py: _import",
+    "mediator/messaging/catalog.py: Received.as_class",
     "mediator/messaging/supervision.py: keep_running",
 }
 MAY_ASK_THE_CLOCK = {"mediator/clock.py"}

@@ -31,11 +31,13 @@ def test_a_row_becomes_the_envelope_that_it_holds() -> None:
         "causation_id": "d",
         "traceparent": None,
         "headers": '{"tenant": "é"}',
+        "attempts": 2,
     }
 
     assert Envelope.from_row(row) == dataclasses.replace(
         ENVELOPE, key="k", correlation_id="c", causation_id="d", headers={"tenant": "é"}
     )
+    assert Envelope.from_row(row).handed_over == 2
 
 
 def test_an_envelope_does_not_change() -> None:

@@ -112,7 +112,13 @@ async def test_a_database_that_is_busy_is_a_passing_matter(database: Database) -
     ],
 )
 def test_what_is_transient_is_known_by_class_and_message(error: Exception, transient: bool) -> None:
+    error.mediator_engine = True  # type: ignore[attr-defined]  # as the engine of a Database marks it
+
     assert is_transient(error) is transient
+
+
+def test_the_troubles_of_a_handlers_own_engine_are_the_handlers() -> None:
+    assert not is_transient(OperationalError("", None, Exception("database is locked")))
 
 
 async def test_a_transaction_that_could_not_commit_does_not_spoil_the_connection(database: Database) -> None:

@@ -63,9 +63,9 @@ async def test_rows_in_flight_are_left_out_as_they_were_when_the_fetch_began(dat
     def forget(*_arguments: object) -> None:
         in_flight.clear()
 
-    event.listen(database.reader.sync_engine, "before_cursor_execute", forget)
+    event.listen(database._own_reader.sync_engine, "before_cursor_execute", forget)
     found = await positions(OutboxTable(database), without_positions=in_flight.keys())
-    event.remove(database.reader.sync_engine, "before_cursor_execute", forget)
+    event.remove(database._own_reader.sync_engine, "before_cursor_execute", forget)
 
     assert in_flight == {}
     assert found == []
