@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from datetime import timedelta
 
 from sqlalchemy.engine import RowMapping
 
@@ -69,12 +70,19 @@ class Retries:
         name = f"retries.{self._module}"
         self._task = asyncio.create_task(keep_running(name, self._run), name=name)
 
-    async def stop(self) -> None:
-        """Start no more retries; those under way end with their lanes."""
+    async def stop(self, within: timedelta) -> None:
+        """Start no more retries, and let those under way finish for a while; the rest ends with its lane."""
         self._stopping = True
         self._wakened.set()
         if self._task is not None:
             await ended([self._task])
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                while self._running:
+                    self._wakened.clear()
+                    await self._wakened.wait()
+        except TimeoutError:
+            return
 
     async def prepare(self) -> None:
         """Take over what is parked under former ids, and let go what waits for an order that is kept no more."""
@@ -126,6 +134,8 @@ class Retries:
         suspicious = row["reason"] == RUNNING
         try:
             async with self._one_suspect if suspicious else nullcontext():
+                if self._stopping:
+                    return
                 await self._idempotent.retry(subscriber, received, row)
         except Exception as error:
             if not is_transient(error):

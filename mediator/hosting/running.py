@@ -206,12 +206,13 @@ class Running:
             retries.wake()
 
     async def _stop_consumers(self) -> None:
-        within: timedelta = self._settings.drain_on_stop
-        for retries in self.retries:
-            await retries.stop()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.drain_on_stop.total_seconds()
         try:
             # Handlers that are still at work may send commands.
-            await asyncio.gather(*(consumer.stop(within) for consumer in self.consumers))
+            await asyncio.gather(*(retries.stop(self._settings.drain_on_stop) for retries in self.retries))
+            left = timedelta(seconds=max(deadline - loop.time(), 0))
+            await asyncio.gather(*(consumer.stop(left) for consumer in self.consumers))
         finally:
             self._accepting = False
 

@@ -27,7 +27,7 @@ async def stop_while_held(app: MediatorApp, held: Held) -> None:
     """Leave the application, and let the handler go once the stop has begun."""
 
     async def leave() -> None:
-        await eventually(lambda: app._started("test").consumers[0]._stopping)
+        await eventually(lambda: app._started("test").retries[0]._stopping)
         held.leave.set()
 
     letting_go = asyncio.create_task(leave())
