@@ -179,7 +179,8 @@ class SqlUnitOfWork:
 
     def doom(self, command: str, error: BaseException) -> None:
         """A nested command failed half-way: unless a savepoint takes its part back, nothing is committed."""
-        self._failed = (recording_mark(), command, error)
+        # The first failure counts: whatever savepoint takes it back takes the later ones back as well.
+        self._failed = self._failed or (recording_mark(), command, error)
 
     def savepoint_began(self, savepoint: object) -> None:
         """Remember where things stood."""

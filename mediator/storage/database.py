@@ -42,6 +42,17 @@ class _Connection(sqlite3.Connection):
         super().close()
 
 
+class _Pool(AsyncAdaptedQueuePool):
+    """Marks its own time-outs, for which there is no event."""
+
+    def _do_get(self) -> Any:
+        try:
+            return super()._do_get()
+        except PoolTimeoutError as error:
+            error.__dict__[_OURS] = True
+            raise
+
+
 class Database:
     """Engines for writing and reading, and the toolkit's tables."""
 
@@ -105,7 +116,7 @@ class Database:
                 pool_timeout=60,
                 hide_parameters=True,
                 pool_reset_on_return=None,
-                poolclass=AsyncAdaptedQueuePool,
+                poolclass=_Pool,
             )
         except ModuleNotFoundError as error:
             fix = f"its driver {error.name} is not installed: install mediator-toolkit[sqlite]"
@@ -179,8 +190,10 @@ def checked_url(url: str | URL) -> URL:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the database asks to roll back and try again: no fault of the handler, so no attempt is counted."""
+    if _OURS not in error.__dict__:
+        return False
     if isinstance(error, PoolTimeoutError):
         return True
-    if isinstance(error, (OperationalError, InterfaceError)) and _OURS in error.__dict__:
+    if isinstance(error, (OperationalError, InterfaceError)):
         return error.connection_invalidated or any(busy in str(error.orig) for busy in _BUSY)
     return False

@@ -62,6 +62,26 @@ def test_the_default_waits_1_2_4_8_seconds_and_at_most_five_minutes() -> None:
     assert RetryPolicy().attempts == 5
 
 
+@pytest.mark.parametrize(
+    ("policy", "attempts"),
+    [(RetryPolicy.cap(), 51), (RetryPolicy.netcorepal(), 11), (RetryPolicy.netcorepal(retries=4), 5)],
+)
+def test_the_policies_of_cap_try_three_times_at_once_and_then_once_a_minute(policy: RetryPolicy, attempts: int) -> None:
+    delays = [policy.delay_after(attempt, Random(1)).total_seconds() for attempt in range(1, 51)]
+
+    assert delays == [0, 0, 0, *[60] * 47]
+    assert not policy.gives_up(attempts - 1, LookupError())
+    assert policy.gives_up(attempts, LookupError())
+
+
+@pytest.mark.parametrize(
+    "policy", [RetryPolicy.cap(permanent=(KeyError,)), RetryPolicy.netcorepal(permanent=(KeyError,))]
+)
+def test_the_policies_of_cap_know_permanent_errors(policy: RetryPolicy) -> None:
+    assert policy.gives_up(1, KeyError())
+    assert not policy.gives_up(1, LookupError())
+
+
 def test_jitter_differs_from_one_delivery_to_the_next() -> None:
     random = Random(1)
 

@@ -2,8 +2,8 @@
 
 One page is one program, run in a process of its own and in an empty folder:
 
-* Every block fenced as ```` ```python ```` belongs to it, in order, in one namespace; `await` may stand
-  at the top level.
+* Every block fenced as ```` ```python ```` belongs to it, in order, in the namespace of `__main__`; `await` may stand
+  at the top level. All of these share one event loop; a block without runs outside of it, so it may `asyncio.run()`.
 * A block whose first line is a comment with a file name (`# shop/ordering/domain.py`) is that file of the program.
   All files are written before anything runs; each is then imported (or run, if it says `if __name__ == "__main__"`)
   where it stands on the page.
@@ -34,21 +34,20 @@ sys.argv, namespace = [page], sys.modules["__main__"].__dict__
 sys.path.insert(0, "")
 sys.excepthook = lambda *error: traceback.print_exception(*error)  # this one reads linecache for our sources, too
 linecache.checkcache = lambda *ignored: None
-async def run_step(kind, source):
+def run_step(loop, kind, source):
     if kind == "file":
         module = source.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
         if '__name__ == "__main__"' in pathlib.Path(source).read_text():
-            await asyncio.to_thread(runpy.run_module, module, run_name="__main__")
+            runpy.run_module(module, run_name="__main__")
         else:
             importlib.import_module(module)
     else:
         linecache.cache[page] = len(source), None, source.splitlines(True), page
         code = compile(source, page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-        if code.co_flags & inspect.CO_COROUTINE: await eval(code, namespace)
+        if code.co_flags & inspect.CO_COROUTINE: loop.run(eval(code, namespace))
         else: exec(code, namespace)
-async def run_page():
-    for step in steps: await run_step(*step)
-asyncio.run(run_page())
+with asyncio.Runner() as loop:
+    for step in steps: run_step(loop, *step)
 """
 
 

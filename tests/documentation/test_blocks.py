@@ -14,8 +14,12 @@ PAGES = {
 }
 
 
-def test_readme_shows_python() -> None:
-    assert PAGES["README.md"]
+def test_readme_shows_one_short_program() -> None:
+    [block] = PAGES["README.md"]
+
+    assert block.file is None
+    assert sum(bool(line.strip()) for line in block.source.splitlines()) <= 30
+    assert block.source.splitlines()[-1].startswith("asyncio.run(")
 
 
 @pytest.mark.parametrize("page", [name for name, blocks in PAGES.items() if blocks])

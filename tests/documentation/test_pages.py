@@ -64,6 +64,18 @@ def test_file_that_is_a_program_is_run(tmp_path: Path) -> None:
     assert (outcome.returncode, outcome.output.splitlines()[-1]) == (0, "ran")
 
 
+def test_block_without_await_may_run_a_loop_of_its_own(tmp_path: Path) -> None:
+    page = (
+        "```python\nimport asyncio\nqueue = asyncio.Queue()\nawait queue.put(1)\n```\n"
+        "```python\nasync def main():\n    print(__name__)\nasyncio.run(main())\n```\n"
+        "```python\nassert await queue.get() == 1\n```\n"
+    )
+
+    outcome = run(tmp_path, page)
+
+    assert (outcome.returncode, outcome.output.splitlines()[-1]) == (0, "__main__")
+
+
 def test_no_marker_leaves_a_block_out() -> None:
     blocks = python_blocks(
         "```python notest\n1/0\n```\n```{.python .skip}\n1\n```\n```Python\n2\n```\n````py\n3\n````\n"

@@ -34,7 +34,7 @@ _REACHED_AT_LEAST = {
     "consumer.after_ack": 10,
     "retry.after_claim": 3,
     "retry.before_commit": 2,
-    "dead.before_store": 4,
+    "dead.before_store": 1,
     "replay.midway": 2,
 }
 """How often a run reaches a place, whatever the timing."""

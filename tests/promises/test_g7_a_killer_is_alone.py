@@ -11,7 +11,7 @@ _MOST_STARTS = 20
 
 def test_an_event_that_kills_the_process_ends_as_dead_for_the_handler_that_does(tmp_path: Path) -> None:
     file = tmp_path / "killer.db"
-    codes = []
+    codes: list[int] = []
     while 0 not in codes and len(codes) < _MOST_STARTS:
         codes.append(subprocess.run([sys.executable, "-m", "tests.promises.killer", str(file)], check=False).returncode)
 
