@@ -174,7 +174,7 @@ class _Wiring:
         if kind in (CommandHandler, QueryHandler, StreamQueryHandler):
             base = {CommandHandler: Command, QueryHandler: Query}.get(kind, StreamQuery)
             (declared,) = next(iter(type_arguments(arguments[0], base)), (None,)) or (None,)
-            if declared is not None and declared != arguments[1]:
+            if declared not in (None, Any, arguments[1]) and arguments[1] is not Any:
                 what = f"{arguments[0].__name__} promises {_name(declared)}, the handler gives {_name(arguments[1])}"
                 self._fault("signature", found, what, "Use the same result type in both")
                 return False

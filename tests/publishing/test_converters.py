@@ -185,6 +185,29 @@ async def test_a_converter_that_returns_something_else_is_refused(
         assert await facts(app, database_url) == []
 
 
+class ReturningAnotherContract(IntegrationEventConverter[Happened, FactV1]):
+    def convert(self, event: Happened) -> Any:
+        return KeyedV1(key="a", what=event.what)
+
+
+class ReturningAnotherContractWithHeaders(IntegrationEventConverter[Happened, FactV1]):
+    def convert(self, event: Happened) -> Any:
+        return [FactV1(what="right"), Outgoing(KeyedV1(key="a"), headers={"tenant": "x"})]
+
+
+@pytest.mark.parametrize("converter", [ReturningAnotherContract, ReturningAnotherContractWithHeaders])
+async def test_a_converter_that_returns_another_contract_than_it_declares_rolls_everything_back(
+    make_app: AppFactory, database_url: str, converter: type[Any]
+) -> None:
+    async with make_app(module_of("bank", converter)) as app:
+        with pytest.raises(EventRefusedError, match=f"KeyedV1.*{converter.__name__} declares FactV1"):
+            await happen(app)
+
+        assert await published(app, database_url) == []
+        async with app.unit_of_work() as uow:
+            assert (await uow.session.exec(select(Account))).all() == []
+
+
 async def test_a_converter_has_its_dependencies_and_the_unit_of_work(make_app: AppFactory, database_url: str) -> None:
     class Prices:
         def of(self, what: str) -> int:

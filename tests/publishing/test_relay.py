@@ -37,6 +37,12 @@ def of_one_slot(count: int) -> list[str]:
     return [key for key in keys if slot_of(key, NOBODY) == 3][:count]
 
 
+def of_different_slots() -> tuple[str, str]:
+    return "key-0", next(
+        key for key in map("key-{}".format, range(1, 1_000)) if slot_of(key, NOBODY) != slot_of("key-0", NOBODY)
+    )
+
+
 def what(envelope: Envelope) -> str:
     return str(json.loads(envelope.body)["what"])
 
@@ -376,6 +382,39 @@ async def test_the_poll_finds_what_another_process_committed(make_app: AppFactor
         # One relay at a time owns the slots.
         assert held.batches == []
         assert await facts(app, database_url) == ["elsewhere"]
+
+
+async def test_traffic_in_other_slots_does_not_put_the_poll_off(make_app: AppFactory) -> None:
+    transport, quiet, busy = ScriptedTransport(refusing("quiet")), *of_different_slots()
+    settings = relay(RetryPolicy.fixed(5, SOON))
+    async with make_app(module_of("bank"), transport=transport, settings=settings) as app:
+        await ramped(app, transport)
+        await app.publish_in_own_transaction(KeyedV1(key=quiet, what="quiet"))
+        async with asyncio.timeout(20):
+            # Never a moment without a commit: only the clock can bring the relay back to the quiet slot.
+            while "quiet" not in map(what, transport.confirmed):
+                await app.publish_in_own_transaction(KeyedV1(key=busy, what="busy"))
+
+        assert [what(envelope) for envelope in transport.handed_over].count("quiet") == 2
+
+
+async def test_a_row_whose_refusal_cannot_be_stored_is_handed_over_again(
+    make_app: AppFactory, database_url: str
+) -> None:
+    transport = ScriptedTransport(refusing("a1", "a1"))
+    async with make_app(module_of("bank"), transport=transport, settings=relay()) as app:
+        await ramped(app, transport)
+        execute(
+            database_url,
+            "CREATE TRIGGER refuse BEFORE UPDATE ON mediator_outbox WHEN NEW.next_attempt_at IS NOT NULL "
+            "BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+        )
+        await app.publish_in_own_transaction(KeyedV1(key="a", what="a1"), KeyedV1(key="a", what="a2"))
+        await eventually(lambda: [what(envelope) for envelope in transport.confirmed] == ["a1", "a2"])
+        await app.drained()
+
+        assert [what(envelope) for envelope in transport.handed_over].count("a1") == 3
+        assert await outbox(database_url) == {}
 
 
 async def test_the_slots_are_free_when_their_owner_stops(make_app: AppFactory, database_url: str) -> None:

@@ -15,6 +15,7 @@ from mediator import IntegrationEventPublisher, MediatorApp, StreamQuery, Stream
 from mediator.errors import HandlerNotFoundError, NotRunningError, UnitOfWorkRequiredError
 from mediator.messaging.lineage import current_lineage
 from mediator.publishing.unit_of_work import current_unit_of_work
+from tests.consuming.notes import NotedV1, listener, writes
 from tests.publishing.bank import FactV1
 from tests.storage.rows import eventually
 from tests.support import Account, AppFactory, Effect, effects, module_of
@@ -92,6 +93,22 @@ async def test_abandoned_streams_do_not_use_the_connections_up(make_app: AppFact
 
         assert [owner async for owner in app.mediator.stream(Owners())] == ["Ada", "Bob", "Cid"]
         assert len(OwnersHandler.closed) == 13
+
+
+async def test_open_streams_do_not_stop_the_relay(make_app: AppFactory) -> None:
+    async with make_app(module_of("bank", OwnersHandler), module_of("mail", listener("Send", writes))) as app:
+        await with_accounts(app)
+        # As many as there are connections for reading.
+        streams = [app.mediator.stream(Owners()) for _ in range(5)]
+        for stream in streams:
+            assert await anext(stream) == "Ada"
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await eventually(lambda: app.counters.total("handled", "mail.send") == 1)
+        await app.drained()
+
+        assert await effects(app) == [("Send", "x")]
+        for stream in streams:
+            await stream.aclose()
 
 
 async def test_an_error_reaches_the_caller_and_ends_the_stream(make_app: AppFactory) -> None:
