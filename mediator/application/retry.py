@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
-from mediator.errors import PermanentError, SettingsError
+from mediator.errors import PermanentError, SettingsError, UnreadableMessageError
 
 __all__ = ["RetryPolicy"]
 
@@ -93,4 +93,4 @@ class RetryPolicy:
 
     def gives_up(self, attempt: int, error: BaseException) -> bool:
         """Whether a delivery is dead after attempt number `attempt` failed with `error`."""
-        return attempt >= self.attempts or isinstance(error, (PermanentError, *self.permanent))
+        return attempt >= self.attempts or isinstance(error, (PermanentError, UnreadableMessageError, *self.permanent))

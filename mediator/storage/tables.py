@@ -54,7 +54,30 @@ def _small(default: int | None = None) -> Any:
     return Field(sa_column=Column(SmallInteger, nullable=False, default=default))
 
 
-class OutboxRow(_Rows, table=True):
+class _EventColumns(SQLModel):
+    """What the outbox and the history keep of an event."""
+
+    topic: str = Field(sa_type=String(249))
+    type: str = Field(sa_type=String(160))
+    version: str = Field(sa_type=String(16))
+    partition_key: str | None = Field(sa_type=String(200))
+    body: bytes = Field(sa_type=LargeBinary)
+    headers: str = Field(sa_type=Text)
+    source: str = Field(sa_type=String(200))
+    occurred_on: datetime = Field(sa_type=Moment)
+    attempts: int = Field(sa_type=SmallInteger, default=0)
+    correlation_id: str | None = Field(sa_type=String(200))
+    causation_id: str | None = Field(sa_type=String(200))
+    traceparent: str | None = Field(sa_type=String(64))
+    module: str = Field(sa_type=String(100))
+    cause: str = Field(sa_type=String(200))
+    converter: str | None = Field(sa_type=String(200))
+    domain_event_type: str | None = Field(sa_type=String(200))
+    aggregate_type: str | None = Field(sa_type=String(200))
+    aggregate_id: str | None = Field(sa_type=String(200))
+
+
+class OutboxRow(_EventColumns, _Rows, table=True):
     """Committed and not yet sent."""
 
     __tablename__: ClassVar[Any] = "outbox"
@@ -62,53 +85,17 @@ class OutboxRow(_Rows, table=True):
     position: int = _position()
     slot: int = _small()
     event_id: UUID = _event_id()
-    topic: str = _text(249)
-    type: str = _text(160)
-    version: str = _text(16)
-    partition_key: str | None = _text(200, nullable=True)
-    body: bytes = _bytes()
-    headers: str = _text()
-    source: str = _text(200)
-    occurred_on: datetime = _moment()
     due_at: datetime | None = _moment(nullable=True)
-    attempts: int = _small(0)
     next_attempt_at: datetime | None = _moment(nullable=True)
     last_error: str | None = _text(nullable=True)
-    correlation_id: str | None = _text(200, nullable=True)
-    causation_id: str | None = _text(200, nullable=True)
-    traceparent: str | None = _text(64, nullable=True)
-    module: str = _text(100)
-    cause: str = _text(200)
-    converter: str | None = _text(200, nullable=True)
-    domain_event_type: str | None = _text(200, nullable=True)
-    aggregate_type: str | None = _text(200, nullable=True)
-    aggregate_id: str | None = _text(200, nullable=True)
 
 
-class SentRow(_Rows, table=True):
+class SentRow(_EventColumns, _Rows, table=True):
     """History: what left the outbox."""
 
     __tablename__: ClassVar[Any] = "sent"
     event_id: UUID = _event_id(primary_key=True)
     sent_at: datetime = _moment()
-    topic: str = _text(249)
-    type: str = _text(160)
-    version: str = _text(16)
-    partition_key: str | None = _text(200, nullable=True)
-    body: bytes = _bytes()
-    headers: str = _text()
-    source: str = _text(200)
-    occurred_on: datetime = _moment()
-    attempts: int = _small(0)
-    correlation_id: str | None = _text(200, nullable=True)
-    causation_id: str | None = _text(200, nullable=True)
-    traceparent: str | None = _text(64, nullable=True)
-    module: str = _text(100)
-    cause: str = _text(200)
-    converter: str | None = _text(200, nullable=True)
-    domain_event_type: str | None = _text(200, nullable=True)
-    aggregate_type: str | None = _text(200, nullable=True)
-    aggregate_id: str | None = _text(200, nullable=True)
 
 
 class InboxRow(_Rows, table=True):
