@@ -113,7 +113,7 @@ async def test_what_a_contract_chokes_on_does_not_stop_the_retries_of_others(
         broken = False
         execute(
             database_url,
-            "UPDATE mediator_parked SET body = CAST(replace(CAST(body AS TEXT), '"0"', '"old"') AS BLOB)",
+            """UPDATE mediator_parked SET body = CAST(replace(CAST(body AS TEXT), '"0"', '"old"') AS BLOB)""",
         )
         execute(database_url, "UPDATE mediator_parked SET next_attempt_at = 1")
         await app.drained()
