@@ -1,5 +1,6 @@
 """When the database does not take what went wrong: nothing is lost, nothing overtakes, the rest goes on."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -15,31 +16,36 @@ from tests.support import AppFactory, effects, module_of
 NEVER = timedelta(hours=1)
 
 
-def refuse_parking(url: str, status: str) -> None:
+async def from_outside(url: str, statement: str) -> None:
+    """In a thread, because the application in this loop may hold the lock just then."""
+    await asyncio.to_thread(execute, url, statement)
+
+
+async def refuse_parking(url: str, status: str) -> None:
     """From now on the database takes no parked row with this status."""
-    execute(
+    await from_outside(
         url,
         f"CREATE TRIGGER refuse BEFORE INSERT ON mediator_parked WHEN NEW.status = '{status}' "
         "BEGIN SELECT RAISE(ABORT, 'disk full'); END",
     )
 
 
-def refuse_nothing(url: str) -> None:
-    execute(url, "DROP TRIGGER refuse")
+async def refuse_nothing(url: str) -> None:
+    await from_outside(url, "DROP TRIGGER refuse")
 
 
 async def test_a_message_that_cannot_be_buried_does_not_take_its_batch_along(
     make_app: AppFactory, database_url: str
 ) -> None:
     async with make_app(module_of("mail", listener("Send", writes))) as app:
-        refuse_parking(database_url, "dead")
+        await refuse_parking(database_url, "dead")
         async with app.unit_of_work() as uow:
             uow.publish(*(NotedV1(account=str(number), text=str(number)) for number in range(10)))
             uow._rows[0]["type"] = "bank.unheard-of"
         await eventually(lambda: app.counters.total("handled", "mail.send") == 9)
 
         assert await rows(app, "parked") == []
-        refuse_nothing(database_url)
+        await refuse_nothing(database_url)
         await app.drained()
         (letter,) = await app.dead_letters.list()
         assert letter.reason == "unreadable: unknown type"
@@ -58,14 +64,14 @@ async def test_later_events_do_not_overtake_one_whose_failure_cannot_be_stored(
         writes(handler, event)
 
     async with make_app(module_of("bank", listener("Book", react, ordering="key", retry=at_once(5)))) as app:
-        refuse_parking(database_url, "retry")
+        await refuse_parking(database_url, "retry")
         async with app.unit_of_work() as uow:
             uow.publish(*(NotedV1(text=text) for text in "123"))
         await eventually(lambda: len(calls) >= 3)
         assert set(calls) == {"1"}
 
         broken = False
-        refuse_nothing(database_url)
+        await refuse_nothing(database_url)
         await app.drained()
         assert [detail for _, detail in await effects(app)] == ["1", "2", "3"]
 
@@ -111,11 +117,11 @@ async def test_what_a_contract_chokes_on_does_not_stop_the_retries_of_others(
         await app.publish_in_own_transaction(*(BillV1(text=str(number)) for number in range(4)))
         await eventually(lambda: app.counters.total("parked", "mail.send") == 4)
         broken = False
-        execute(
+        await from_outside(
             database_url,
             """UPDATE mediator_parked SET body = CAST(replace(CAST(body AS TEXT), '"0"', '"old"') AS BLOB)""",
         )
-        execute(database_url, "UPDATE mediator_parked SET next_attempt_at = 1")
+        await from_outside(database_url, "UPDATE mediator_parked SET next_attempt_at = 1")
         await app.drained()
 
         assert sorted(await effects(app)) == [("Send", str(number)) for number in range(1, 4)]

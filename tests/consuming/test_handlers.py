@@ -1,4 +1,5 @@
 import threading
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -263,3 +264,31 @@ class TestBlockingHandlers:
             await app.drained()
 
             assert await effects(app) == [("meanwhile", "")]
+
+    async def test_its_retry_is_not_due_again_before_its_time_is_over(self, make_app: AppFactory) -> None:
+        entered, leave = threading.Event(), threading.Event()
+        began = datetime.now(UTC)
+
+        class Slow(IntegrationEventHandler[NotedV1]):
+            blocking = True
+            retry = at_once(2)
+            timeout = timedelta(hours=1)
+
+            def __init__(self, context: MessageContext) -> None:
+                self.context = context
+
+            def handle(self, event: NotedV1) -> None:
+                if self.context.attempt == 1:
+                    raise ConnectionError("mail server away")
+                entered.set()
+                assert leave.wait(30)
+
+        async with make_app(module_of("mail", Slow)) as app:
+            await app.publish_in_own_transaction(NotedV1())
+            await eventually(entered.is_set)
+            (row,) = await rows(app, "parked")
+            leave.set()
+            await app.drained()
+
+        # Another process would take it for crashed and run it a second time.
+        assert row.next_attempt_at >= began + timedelta(hours=1)

@@ -1,11 +1,14 @@
 from datetime import UTC, datetime
+from typing import Any
 
+import pytest
 import structlog
 
 from contracts import partition_key_of
 from mediator import IntegrationEventHandler, MessageContext, Outgoing
+from mediator.errors import EventRefusedError
 from mediator.messaging.lineage import current_lineage
-from tests.consuming.notes import NotedV1, RemarkedV1, at_once, listener
+from tests.consuming.notes import NotedV1, RemarkedV1, at_once, listener, rows
 from tests.support import AppFactory, module_of
 
 
@@ -96,3 +99,40 @@ async def test_a_converted_event_has_no_key_when_its_contract_has_none(make_app:
         await app.drained()
 
     assert [context.partition_key for context in contexts] == [None]
+
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_a_traceparent_travels_with_everything_that_it_set_off(make_app: AppFactory) -> None:
+    contexts: list[MessageContext] = []
+
+    def notes(handler: Any, _event: object) -> RemarkedV1:
+        contexts.append(handler.context)
+        return RemarkedV1(text="so")
+
+    mail = module_of(
+        "mail",
+        listener("Send", notes),
+        listener("Told", lambda handler, _: contexts.append(handler.context), RemarkedV1),
+    )
+    async with make_app(mail) as app:
+        async with app.unit_of_work(traceparent=TRACEPARENT) as uow:
+            uow.publish(NotedV1())
+        await app.drained()
+
+        assert [(context.subscriber_id, context.traceparent) for context in contexts] == [
+            ("mail.send", TRACEPARENT),
+            ("mail.told", TRACEPARENT),
+        ]
+        assert [row.traceparent for row in await rows(app, "sent")] == [TRACEPARENT] * 2
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "x", TRACEPARENT.upper(), f"{TRACEPARENT}-00", f"{TRACEPARENT}\n", TRACEPARENT[3:]]
+)
+async def test_a_traceparent_that_is_none_is_refused(make_app: AppFactory, wrong: str) -> None:
+    async with make_app(module_of("mail")) as app:
+        with pytest.raises(EventRefusedError, match="traceparent"):
+            async with app.unit_of_work(traceparent=wrong):
+                pass

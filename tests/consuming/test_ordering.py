@@ -69,6 +69,19 @@ async def test_without_it_nobody_waits(make_app: AppFactory) -> None:
         assert await texts(app) == ["a2", "a3"]
 
 
+async def test_what_waited_for_an_order_goes_when_none_is_kept_any_more(make_app: AppFactory) -> None:
+    failing = Failing(a1=99)
+    async with make_app(module_of("bank", listener("Book", failing, ordering="key", retry=at_once(1)))) as app:
+        await publish(app, "a1", "a2", "a3")
+        await app.drained()
+        assert await statuses(app) == ["dead", "blocked", "blocked"]
+    async with make_app(module_of("bank", listener("Book", failing, ordering="none", retry=at_once(1)))) as app:
+        await app.drained()
+
+        assert sorted(await texts(app)) == ["a2", "a3"]
+        assert await statuses(app) == ["dead"]
+
+
 async def test_what_waits_behind_a_dead_letter_survives_a_restart(make_app: AppFactory) -> None:
     failing = Failing(a1=1)
     handler = listener("Book", failing, ordering="key", retry=at_once(1))

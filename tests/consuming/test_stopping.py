@@ -1,13 +1,17 @@
 """Leaving the application: what is under way finishes within its time, the rest is given back and costs no attempt."""
 
 import asyncio
+import json
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
 
-from mediator import MediatorApp
+from mediator import Command, CommandHandler, IntegrationEventHandler, Mediator, MediatorApp
+from mediator.messaging.transport import Delivery
 from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
 from tests.support import AppFactory, effects, module_of, quick_settings
+from tests.support.interruptions import Interruption
 
 
 class Held:
@@ -136,3 +140,93 @@ async def test_the_stop_ends_within_its_time_whatever_the_handlers_do(make_app: 
             await entered.wait()
 
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+@dataclass(frozen=True)
+class Ping(Command[str]):
+    pass
+
+
+class PingHandler(CommandHandler[Ping, str]):
+    async def handle(self, command: Ping) -> str:
+        return "pong"
+
+
+async def test_what_is_under_way_may_still_send_commands(make_app: AppFactory) -> None:
+    held, answers = Held(), list[str]()
+
+    class Send(IntegrationEventHandler[NotedV1]):
+        retry = at_once(1)
+
+        def __init__(self, mediator: Mediator) -> None:
+            self.mediator = mediator
+
+        async def handle(self, event: NotedV1) -> None:
+            held.entered.set()
+            await held.leave.wait()
+            answers.append(await self.mediator.send(Ping()))
+
+    app = make_app(module_of("mail", PingHandler, Send))
+    await app.__aenter__()
+    await app.publish_in_own_transaction(NotedV1())
+    await held.entered.wait()
+
+    await stop_while_held(app, held)
+
+    assert answers == ["pong"]
+    async with make_app(module_of("mail", PingHandler, Send)) as again:
+        assert await again.dead_letters.list() == []
+
+
+async def test_a_stop_that_is_cancelled_leaves_nothing_running(make_app: AppFactory) -> None:
+    held, before = Held(), asyncio.all_tasks()
+    app = make_app(
+        module_of("mail", listener("Send", held)), settings=quick_settings(drain_on_stop=timedelta(minutes=10))
+    )
+
+    async def use() -> None:
+        async with app:
+            await app.publish_in_own_transaction(NotedV1(text="x"))
+            await held.entered.wait()
+
+    using = asyncio.create_task(use())
+    await held.entered.wait()
+    consumer = app._started("test").consumers[0]
+    await eventually(lambda: consumer._stopping)
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+
+    assert asyncio.all_tasks() == before
+    held.leave.set()
+    async with make_app(module_of("mail", listener("Send", held))) as again:
+        await again.drained()
+        assert await effects(again) == [("Send", "x")]
+
+
+async def test_a_retry_costs_no_attempt_wherever_it_is_cancelled(make_app: AppFactory) -> None:
+    async with make_app(module_of("mail", listener("Send", writes, retry=at_once(2)))) as app:
+        app.pause("mail.send")
+        retries = app._started("test").retries[0]
+        subscriber, _ = retries._subscribers["mail.send"]
+        for number in range(1, 1_000):
+            interruption = Interruption(number)
+            await app.publish_in_own_transaction(NotedV1(text=str(number)))
+            await app.drained()
+            (row,) = await retries._parked.find(limit=1)
+            received = retries._reader.read(
+                Delivery(topic=row["topic"], headers=json.loads(row["headers"]), body=row["body"])
+            )
+            attempt = interruption.of(retries._idempotent.retry(subscriber, received, row))
+            await asyncio.gather(asyncio.create_task(attempt), return_exceptions=True)
+            if not interruption.happened:
+                break
+            # Either it was too late to stop it, or it is as if it had never begun.
+            for left in await rows(app, "parked"):
+                assert (left.status, left.attempts) == ("retry", 0)
+            await retries._idempotent.retry(subscriber, received, row)
+        app.resume("mail.send")
+        await app.drained()
+
+        assert number > 5
+        assert sorted(await effects(app)) == sorted(("Send", str(one)) for one in range(1, number + 1))

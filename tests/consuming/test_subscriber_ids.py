@@ -79,6 +79,23 @@ class TestRenaming:
 
             assert await effects(app) == [("SendMail", "x")]
 
+    async def test_another_content_under_an_id_that_the_alias_knows_leaves_no_trace_of_the_new_name(
+        self, make_app: AppFactory
+    ) -> None:
+        await self.run(make_app(module_of("mail", listener("Send", writes))), again=True)
+        async with make_app(module_of("mail", listener("SendMail", writes, aliases=("mail.send",)))) as app:
+            app.pause("mail.send-mail")
+            await app.publish_in_own_transaction(self.EVENT.model_copy(update={"text": "other"}))
+            await app.drained()
+            app.resume("mail.send-mail")
+            await app.publish_in_own_transaction(self.EVENT)
+            await app.drained()
+
+            (letter,) = await app.dead_letters.list()
+            assert b'"other"' in letter.body
+            inbox = [(row.subscriber_id, row.event_id) for row in await rows(app, "inbox")]
+            assert ("mail.send-mail", self.EVENT.event_id) not in inbox
+
     async def test_a_broadcast_handler_keeps_its_past_too(self, make_app: AppFactory) -> None:
         await self.run(make_app(module_of("mail", listener("Send", writes, broadcast=True))), again=True)
         app = make_app(module_of("mail", listener("SendMail", writes, broadcast=True, aliases=("mail.send",))))

@@ -158,6 +158,17 @@ class TestStreams:
                 assert EachNoteHandler.open == 0
 
 
+@pytest.mark.timeout(60)
+def test_a_stream_that_is_still_open_does_not_hold_the_exit(database_url: str) -> None:
+    with BlockingMediator(app_on(database_url)) as mediator:
+        mediator.send(Note("a"))
+        answers = mediator.stream(EachNote())
+        assert next(answers) == "a"
+
+    assert EachNoteHandler.open == 0
+    answers.close()
+
+
 def test_publishing_and_draining(database_url: str) -> None:
     with BlockingMediator(app_on(database_url, module_of("mail", listener("Send", writes)))) as mediator:
         mediator.publish_in_own_transaction(NotedV1(text="x"))

@@ -77,6 +77,23 @@ def test_handlers_below_a_folder_without_init_are_not_left_out_in_silence(make_p
     assert [command.__name__ for command in registry.commands] == ["Forgotten"]
 
 
+def test_what_is_excluded_is_not_imported_with_all_below_it(make_package: MakePackage) -> None:
+    package = make_package(
+        {
+            "__init__.py": HANDLER.format(name="Kept"),
+            "migrations/__init__.py": "raise RuntimeError('not without its own configuration')",
+            "migrations/first.py": "raise RuntimeError('not without its own configuration')",
+            "below/__init__.py": HANDLER.format(name="Below"),
+            "below/scripts.py": "raise RuntimeError('not without its own configuration')",
+        }
+    )
+
+    excluded = (f"{package}.migrations", f"{package}.below.scripts")
+    registry = app_of(Module("bank", package=package, exclude=excluded)).registry
+
+    assert {command.__name__ for command in registry.commands} == {"Kept", "Below"}
+
+
 def test_a_main_module_is_not_run(make_package: MakePackage) -> None:
     package = make_package(
         {

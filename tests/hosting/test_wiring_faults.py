@@ -292,6 +292,14 @@ class TestSubscribers:
         assert f"{attribute} = {value!r} cannot work" in fault.what
         assert fault.fix.startswith("Use ")
 
+    @pytest.mark.parametrize(("attribute", "value"), [("max_batch", 50), ("topics", ("orders",))])
+    def test_an_attribute_that_this_version_does_not_have(self, attribute: str, value: object) -> None:
+        fault = fault_of(handler_with(**{attribute: value}))
+
+        assert fault.kind == "attribute"
+        assert f"{attribute} = {value!r}" in fault.what
+        assert "leave it out" in fault.fix
+
     def test_every_wrong_attribute_of_a_handler_is_named(self) -> None:
         faults = faults_of(module_of("bank", handler_with(ordering="no", concurrency=0, timeout=1, retry=1)))
 

@@ -9,7 +9,7 @@ import pytest
 
 from contracts import partition_key_of
 from mediator import MediatorApp, RetryPolicy, Runtime
-from mediator.errors import OperationRefusedError, PublishRefusedError
+from mediator.errors import OperationRefusedError, PublishRefusedError, UsageError
 from mediator.messaging.cloudevents import to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Delivery
@@ -402,6 +402,47 @@ class TestAudit:
             ("Bob", "restore", subject, "needed"),
             ("Cy", "replay", subject, None),
         ]
+
+    async def test_the_trail_is_read_newest_first(self, make_app: AppFactory) -> None:
+        async with make_app(module_of("mail", dying(Repairable()))) as app:
+            await app.publish_in_own_transaction(NotedV1(text="1"))
+            await app.drained()
+            (position,) = await positions(app)
+            await app.dead_letters.discard(position, reason="not needed", actor="Ada")
+            await app.dead_letters.restore(position, reason="needed", actor="Bob")
+
+            entries = await app.dead_letters.audit()
+            assert [(one.actor, one.action, one.reason) for one in entries] == [
+                ("Bob", "restore", "needed"),
+                ("Ada", "discard", "not needed"),
+            ]
+            assert await app.dead_letters.audit(limit=1) == entries[:1]
+            assert all(one.at.tzinfo is not None for one in entries)
+
+
+@pytest.mark.parametrize(
+    ("name", "deed"),
+    [
+        ("replay", lambda app: app.dead_letters.replay(1)),
+        ("replay", lambda app: app.dead_letters.replay_group("no such")),
+        ("discard", lambda app: app.dead_letters.discard(1, reason="x")),
+        ("restore", lambda app: app.dead_letters.restore(1)),
+        ("edit_and_replay", lambda app: app.dead_letters.edit_and_replay(1, {}, reason="x")),
+        ("clean", lambda app: app.clean()),
+    ],
+)
+async def test_inside_a_unit_of_work_operations_are_refused_at_once(
+    make_app: AppFactory, name: str, deed: Callable[[MediatorApp], Any]
+) -> None:
+    settings = quick_settings(allow_edited_replay=True)
+    async with make_app(module_of("mail", dying(Repairable())), settings=settings) as app:
+        await app.publish_in_own_transaction(NotedV1(text="1"))
+        await app.drained()
+        async with app.unit_of_work():
+            with pytest.raises(UsageError, match=rf"{name}\(\) inside a unit of work"):
+                await deed(app)
+
+        assert len(await app.dead_letters.list()) == 1
 
 
 class TestHook:

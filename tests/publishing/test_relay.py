@@ -404,7 +404,8 @@ async def test_a_row_whose_refusal_cannot_be_stored_is_handed_over_again(
     transport = ScriptedTransport(refusing("a1", "a1"))
     async with make_app(module_of("bank"), transport=transport, settings=relay()) as app:
         await ramped(app, transport)
-        execute(
+        await asyncio.to_thread(
+            execute,
             database_url,
             "CREATE TRIGGER refuse BEFORE UPDATE ON mediator_outbox WHEN NEW.next_attempt_at IS NOT NULL "
             "BEGIN SELECT RAISE(ABORT, 'disk full'); END",

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -188,3 +190,20 @@ async def test_a_database_in_memory_has_one_connection() -> None:
         assert await connection.scalar(text("SELECT count(*) FROM thing")) == 0
     await database.close()
     assert database.file is None
+
+
+def test_a_driver_that_is_missing_is_named_with_what_to_install() -> None:
+    program = """
+import sys
+sys.modules["aiosqlite"] = None
+from mediator.errors import SettingsError
+from mediator.storage.database import Database
+try:
+    Database("sqlite+aiosqlite:///shop.db")
+except SettingsError as error:
+    print(error)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert "mediator-toolkit[sqlite]" in ended.stdout
+    assert "aiosqlite is not installed" in ended.stdout

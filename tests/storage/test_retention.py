@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import insert
 
+from mediator.operations.cleaning import Cleaner, RetentionSettings
 from mediator.storage.database import Database
 from mediator.storage.outbox import OutboxTable, insert_statement
 from mediator.storage.parked import BLOCKED, DEAD, DISCARDED, RETRY
@@ -122,6 +123,17 @@ async def test_an_application_cleans_everything_that_has_expired_and_nothing_els
     assert [found["event_id"] for found in await stored(database_url, "outbox")] == [later["event_id"]]
     assert [found["event_id"] for found in await stored(database_url, "parked")] == [kept]
     assert [found["event_id"] for found in await stored(database_url, "inbox")] == [kept]
+
+
+async def test_dead_letters_go_only_where_the_application_says_when(database: Database, database_url: str) -> None:
+    for status in (RETRY, BLOCKED, DEAD, DEAD):
+        await with_parked(database, uuid4(), status)
+    execute(database_url, "UPDATE mediator_parked SET parked_at = ?, died_at = ?", LONG_AGO, LONG_AGO)
+    execute(database_url, "UPDATE mediator_parked SET died_at = 99999999999999 WHERE position = 4")
+
+    assert await Cleaner(database, RetentionSettings()).clean() == 0
+    assert await Cleaner(database, RetentionSettings(dead=DAY)).clean() == 1
+    assert [found["position"] for found in await stored(database_url, "parked")] == [1, 2, 4]
 
 
 async def test_cleaning_leaves_the_writer_to_others_between_two_batches(database: Database, database_url: str) -> None:

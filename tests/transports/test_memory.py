@@ -191,6 +191,22 @@ async def test_fetching_returns_when_nothing_comes(transport: MemoryTransport) -
     assert await subscription.fetch(10, NOW) == []
 
 
+async def test_a_member_that_has_no_room_waits_until_it_has(transport: MemoryTransport) -> None:
+    subscription = await join(transport, "shop.billing", prefetch=1)
+    publication = asyncio.create_task(outcomes(transport, envelope("1"), envelope("2")))
+    (first,) = await subscription.fetch(5, SOON)
+    waiting = asyncio.create_task(subscription.fetch(5, SOON))
+
+    await everybody_has_had_a_turn()
+    assert not waiting.done()
+    await acknowledge(subscription, first)
+
+    (second,) = await waiting
+    assert second.body == b"2"
+    await acknowledge(subscription, second)
+    await publication
+
+
 async def test_fetching_does_not_wait_to_fill_up(transport: MemoryTransport) -> None:
     subscription = await join(transport, "shop.billing")
     waiting = asyncio.create_task(subscription.fetch(10, timedelta(hours=1)))
