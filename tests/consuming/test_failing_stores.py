@@ -38,6 +38,9 @@ async def test_a_message_that_cannot_be_buried_does_not_take_its_batch_along(
     make_app: AppFactory, database_url: str
 ) -> None:
     async with make_app(module_of("mail", listener("Send", writes))) as app:
+        relay = app._started("the test").services[0].relay
+        # Until the relay has found out that the start was harmless, it hands over one row at a time.
+        await eventually(lambda: relay._size == relay._settings.batch)
         await refuse_parking(database_url, "dead")
         async with app.unit_of_work() as uow:
             uow.publish(*(NotedV1(account=str(number), text=str(number)) for number in range(10)))

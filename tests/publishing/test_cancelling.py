@@ -44,7 +44,7 @@ def others_can_write(url: str) -> bool:
 
 @pytest.mark.parametrize("soon", [False, True])
 async def test_no_lock_is_left_wherever_it_is_cancelled(make_app: AppFactory, database_url: str, soon: bool) -> None:
-    kept = []
+    kept: list[int | BaseException] = []
     async with make_app(module_of("bank", Doer, HappenedConverter)) as app:
         for number in range(1, 1_000):
             interruption = Interruption(number, soon=soon)
