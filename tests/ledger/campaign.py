@@ -60,10 +60,11 @@ class Campaign:
         variant: str | None = None,
         accounts: Sequence[str] = ACCOUNTS,
         refusals: float = 0.2,
+        set_aside_for: timedelta = timedelta(milliseconds=20),
         killed_in: Callable[[Run], int] = run_forked,
     ) -> None:
         self.folder, self.seed, self.variant = folder, seed, variant
-        self._accounts, self._refusals = accounts, refusals
+        self._accounts, self._refusals, self._set_aside_for = accounts, refusals, set_aside_for
         self.kills: Counter[str] = Counter()
         self._random, self._killed_in, self._runs = Random(seed), killed_in, 0
         prepare(folder)
@@ -108,7 +109,16 @@ class Campaign:
         ]
         patience = timedelta(seconds=2 if self.variant else 60)
         seed = self._random.randrange(2**32)
-        return Run(self.folder, seed, tuple(intents), None, self.variant, refusals=self._refusals, patience=patience)
+        return Run(
+            self.folder,
+            seed,
+            tuple(intents),
+            None,
+            self.variant,
+            refusals=self._refusals,
+            set_aside_for=self._set_aside_for,
+            patience=patience,
+        )
 
     def shuffled(self, places: Sequence[str]) -> list[str]:
         """The places in an order that the seed decides."""

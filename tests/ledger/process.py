@@ -44,6 +44,8 @@ class Run:
     variant: str | None = None
     heal: bool = False
     refusals: float = 0.2
+    set_aside_for: timedelta = timedelta(milliseconds=20)
+    """How long a refused row waits."""
     linger: bool = False
     """Stay when everything is done, until somebody kills the process."""
     patience: timedelta = timedelta(seconds=60)
@@ -55,7 +57,7 @@ def ledger_app(run: Run, conditions: Conditions) -> MediatorApp:
     def bind(binder: Any) -> None:
         binder.bind(Conditions, to=conditions)
 
-    again = RetryPolicy.fixed(100, timedelta(milliseconds=20))
+    again = RetryPolicy.fixed(100, run.set_aside_for)
     return MediatorApp(
         "bank",
         modules=[
