@@ -471,6 +471,8 @@ class TestHook:
             await app.drained()
             await eventually(lambda: told)
 
+        assert [letter.error for letter in told] == ["account 1 is closed"]
+
     async def test_a_failing_hook_does_no_harm(self, make_app: AppFactory) -> None:
         calls: list[int] = []
 
@@ -498,6 +500,8 @@ class TestHook:
             await app.dead_letters.replay(*await positions(app))
             await app.drained()
             await eventually(lambda: len(told) == 2)
+
+        assert told[0].position == told[1].position
 
 
 class Wire(MemoryTransport):
