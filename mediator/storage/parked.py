@@ -13,14 +13,15 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Select, Table, delete, func, insert, literal, select, update
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import CursorResult, RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mediator.storage.columns import database_now, milliseconds
+from mediator.storage.columns import MYSQL, database_now, milliseconds
 from mediator.storage.database import Database
 
-__all__ = ["BLOCKED", "DEAD", "DISCARDED", "RETRY", "RUNNING", "ParkedTable"]
+__all__ = ["BLOCKED", "DEAD", "DISCARDED", "RETRY", "RUNNING", "SENDING_SIDE", "ParkedTable"]
 
 RETRY: Final = "retry"
 BLOCKED: Final = "blocked"
@@ -28,6 +29,9 @@ DEAD: Final = "dead"
 DISCARDED: Final = "discarded"
 RUNNING: Final = "running"
 """The reason of a delivery whose attempt has begun; still there when it is due again, the process died in it."""
+
+SENDING_SIDE: Final = "@outbox"
+"""The subscriber id of what could not be sent."""
 
 
 class ParkedTable:
@@ -71,18 +75,21 @@ class ParkedTable:
                 )
                 .order_by(row.next_attempt_at, row.position)
                 .limit(at_most)
+                # Whatever is locked is being handled: its handler's transaction deletes it.
+                .with_for_update(skip_locked=True)
             )
             return result.mappings().all()
 
     async def next_due_in(
         self, *, subscribers: Collection[str], without_positions: Collection[int]
     ) -> timedelta | None:
-        """How long until the next attempt is due; None when none is planned."""
+        """How long until another attempt becomes due; None when none is planned."""
         row = self._parked.c
         async with self._database.read() as connection:
             wait = await connection.scalar(
                 select(func.min(row.next_attempt_at) - database_now()).where(
                     row.status == RETRY,
+                    row.next_attempt_at > database_now(),
                     row.position.not_in(list(without_positions)),
                     row.subscriber_id.in_(list(subscribers)),
                 )
@@ -90,8 +97,11 @@ class ParkedTable:
         return None if wait is None else timedelta(milliseconds=max(0, int(wait)))
 
     async def claim(self, position: int, attempts: int, delay: timedelta) -> bool:
-        """Count an attempt before it runs, so that one which kills the process is counted too."""
+        """Count an attempt before it runs, so that one which kills the process is counted too; False when it runs."""
         async with self._database.begin() as connection:
+            free = select(self._parked.c.position).where(*self._at(position, attempts))
+            if (await connection.execute(free.with_for_update(skip_locked=True))).first() is None:
+                return False
             return await self._change(
                 connection,
                 self._at(position, attempts),
@@ -156,13 +166,29 @@ class ParkedTable:
                 .values(status=RETRY, next_attempt_at=database_now())
             )
 
+    async def release_orphans(self, subscribers: Collection[str], at_most: int = 1_000) -> int:
+        """Let blocked deliveries go that nothing stands in the way of; gives their number.
+
+        One may have been parked behind another in the moment in which that one's handler committed elsewhere.
+        """
+        row = self._parked.c
+        # The first of each key, in one pass: to ask of every blocked row what is before it takes PostgreSQL the square.
+        first = (
+            select(func.min(row.position).label("position"))
+            .where(row.subscriber_id.in_(list(subscribers)), row.status.in_([RETRY, BLOCKED, DEAD]))
+            .group_by(row.subscriber_id, row.partition_key)
+            .subquery()
+        )
+        free = select(row.position).join(first, first.c.position == row.position).where(row.status == BLOCKED)
+        return await self._release(free.limit(at_most))
+
     async def find(
         self, *conditions: ColumnElement[bool], limit: int | None = None, connection: AsyncConnection | None = None
     ) -> Sequence[RowMapping]:
-        """Parked deliveries that meet all conditions, oldest first."""
+        """Parked deliveries that meet all conditions, oldest first; locked in the transaction of `connection`."""
         query = select(self._parked).where(*conditions).order_by(self._parked.c.position).limit(limit)
         if connection is not None:
-            return (await connection.execute(query)).mappings().all()
+            return (await connection.execute(query.with_for_update())).mappings().all()
         async with self._database.read() as reading:
             return (await reading.execute(query)).mappings().all()
 
@@ -173,22 +199,61 @@ class ParkedTable:
         row = self._parked.c
         return await self._change(connection, (row.position == position, row.status == before), status=after, **values)
 
-    async def unblock(self, subscriber_id: str) -> None:
+    async def unblock(self, subscriber_id: str, at_most: int = 1_000) -> None:
         """Let everything go that waits behind its key, for a subscriber that keeps no order any more."""
         row = self._parked.c
-        async with self._database.begin() as connection:
-            await connection.execute(
-                update(self._parked)
-                .where(row.subscriber_id == subscriber_id, row.status == BLOCKED)
-                .values(status=RETRY, next_attempt_at=database_now())
-            )
+        waiting = select(row.position).where(row.subscriber_id == subscriber_id, row.status == BLOCKED)
+        while await self._release(waiting.limit(at_most)):
+            pass
+
+    async def _release(self, chosen: Select[Any]) -> int:
+        """Let blocked deliveries go; gives their number.
+
+        By their positions, in order: a change that finds its rows by another index locks what retries change meanwhile
+        in the other direction, which MariaDB ends as a deadlock.
+        """
+        row = self._parked.c
+        async with self._database.read() as connection:
+            positions = sorted((await connection.execute(chosen)).scalars())
+        if positions:
+            async with self._database.begin() as connection:
+                released = update(self._parked).where(row.position.in_(positions), row.status == BLOCKED)
+                await connection.execute(released.values(status=RETRY, next_attempt_at=database_now()))
+        return len(positions)
 
     async def rename_subscriber(self, before: str, after: str) -> None:
-        """Hand what is parked for a former id to the new one."""
-        async with self._database.begin() as connection:
-            await connection.execute(
-                update(self._parked).where(self._parked.c.subscriber_id == before).values(subscriber_id=after)
+        """Hand what is parked for a former id to the new one; its inbox rows are known under both.
+
+        What is parked under both ids already is one delivery: the new id's stays. Several processes may do it at once.
+        """
+        inbox, parked = self._database.tables.inbox, self._parked.c
+        former = inbox.alias("former")
+        rows = (
+            select(literal(after), former.c.event_id, former.c.payload_hash, former.c.processed_at)
+            .where(
+                former.c.subscriber_id == before,
+                former.c.event_id.in_(select(parked.event_id).where(parked.subscriber_id == before)),
             )
+            # In one order, so that two processes do not wait for each other crosswise.
+            .order_by(former.c.event_id)
+        )
+        # A table of its own to MySQL, which does not delete from one that it reads.
+        known = select(parked.event_id).where(parked.subscriber_id == after).subquery()
+        async with self._database.begin() as connection:
+            await connection.execute(self._insert_missing(inbox, rows))
+            twice = (parked.subscriber_id == before, parked.event_id.in_(select(known.c.event_id)))
+            await connection.execute(delete(self._parked).where(*twice))
+            await connection.execute(
+                update(self._parked).where(parked.subscriber_id == before).values(subscriber_id=after)
+            )
+
+    def _insert_missing(self, table: Table, rows: Select[Any]) -> Any:
+        names = [column.name for column in table.c]
+        if self._database.dialect in MYSQL:
+            same = {names[0]: table.c[names[0]]}
+            return mysql.insert(table).from_select(names, rows).on_duplicate_key_update(same)
+        insert = postgresql.insert if self._database.dialect == "postgresql" else sqlite.insert
+        return insert(table).from_select(names, rows).on_conflict_do_nothing()
 
     async def counts(self, connection: AsyncConnection) -> Mapping[tuple[str, str], int]:
         """How many deliveries are parked, by subscriber and status."""

@@ -1,27 +1,93 @@
-"""Who relays: ownership of slots by a lock that dies with its holder.
+"""Who relays: ownership of slots by locks that die with their holder.
 
-SQLite has one writer, so one relay at a time takes all slots, by a lock on a file beside the database. The operating
-system frees it the moment its holder dies.
+    SQLite          a lock on a file beside the database: one relay at a time has all slots
+    PostgreSQL      advisory locks          } held on one connection that serves nothing else,
+    MariaDB, MySQL  GET_LOCK                } so that the server frees them the moment it is gone
+
+The server also frees them when nothing was heard of their holder for ten seconds, as of a machine that lost its power,
+or a process that was stopped: it looks several times a second as long as it lives.
+
+No leader, no table, no lease. On a server every relay first takes a seat, the lowest number that is
+free; whoever sits on the n-th of k taken seats has the slots n, n + k, n + 2k, ... So relays agree on who should have
+what by looking at the seats alone. A relay gives up what is not its own as soon as nothing of it is in flight, and
+takes what is its own as soon as it is free: with a killed relay's seat, its slots are shared out among the others at
+their next look.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+import structlog
 from filelock import FileLock, Timeout
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mediator.errors import DatabaseUnavailableError
+from mediator.storage.columns import MYSQL
 from mediator.storage.database import Database
+from mediator.storage.engines import brief, is_transient
 from mediator.storage.outbox import SLOTS
+from mediator.storage.postgresql import lock_number
 
-__all__ = ["SlotLocks"]
+__all__ = ["SEATS", "FileLocks", "ServerLocks", "SlotLocks", "slot_locks", "verify_slot_locks"]
+
+log = structlog.get_logger(__name__)
+_SILENCE_SECONDS = 10
+SEATS = 64
+"""How many relays share an outbox; more of them wait for a seat."""
 
 
-class SlotLocks:
+class SlotLocks(Protocol):
     """The slots of one database that this process owns."""
+
+    async def acquire(self, busy: Collection[int]) -> frozenset[int]:
+        """Look who is there, give up and take what that asks for, without waiting; gives the slots to relay now.
+
+        The lock of a slot that is `busy` (something of it is in flight) is kept until it no longer is, although
+        nothing more of it is to be relayed.
+        """
+        ...
+
+    async def leave(self, busy: Collection[int]) -> None:
+        """Relay no more: give up what is not busy, so that others need not wait for the rest to end."""
+        ...
+
+    async def release(self) -> None:
+        """Give all slots up."""
+        ...
+
+
+def slot_locks(database: Database) -> SlotLocks:
+    """The locks that this database offers."""
+    return FileLocks(database) if database.dialect == "sqlite" else ServerLocks(database)
+
+
+async def verify_slot_locks(database: Database) -> None:
+    """Raise DatabaseUnavailableError when a relay here could never own a slot."""
+    locks = slot_locks(database)
+    if isinstance(locks, FileLocks):
+        try:
+            await locks.acquire(())
+        except OSError as error:
+            why = f"the relay's lock file {locks.file} cannot be locked: {error.strerror or error}"
+            fix = "Check its owner and its permissions, or remove it while no relay runs"
+            raise DatabaseUnavailableError(database.name, why, fix) from error
+        finally:
+            await locks.release()
+
+
+class FileLocks:
+    """All slots or none, by a lock on a file; without a file all slots, because nobody else can be there."""
 
     def __init__(self, database: Database) -> None:
         file = database.file
-        path = None if file is None else file.with_name(f"{file.name}.relay.lock")
-        self._lock = None if path is None else FileLock(path, timeout=0, thread_local=False)
+        self.file = None if file is None else file.with_name(f"{file.name}.{database.tables.prefix}relay.lock")
+        self._lock = None if self.file is None else FileLock(self.file, timeout=0, thread_local=False)
 
-    def acquire(self) -> frozenset[int]:
-        """Try to own slots, without waiting; gives those that are owned now."""
+    async def acquire(self, busy: Collection[int]) -> frozenset[int]:  # noqa: ARG002
+        """Try to own all slots."""
         if self._lock is not None and not self._lock.is_locked:
             try:
                 self._lock.acquire()
@@ -29,7 +95,158 @@ class SlotLocks:
                 return frozenset()
         return frozenset(range(SLOTS))
 
-    def release(self) -> None:
+    async def leave(self, busy: Collection[int]) -> None:
+        """All slots or none."""
+        if not busy:
+            await self.release()
+
+    async def release(self) -> None:
         """Give all slots up."""
         if self._lock is not None:
             self._lock.release()
+
+
+class ServerLocks:
+    """Slots and a seat, by locks of the database server."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        place = database.tables.place
+        self._names = _MysqlNames(place) if database.dialect in MYSQL else _PostgresqlNames(place)
+        self._owned: set[int] = set()
+        self._seat: int | None = None
+        self._connection: AsyncConnection | None = None
+        self._stack = AsyncExitStack()
+        self._using = asyncio.Lock()
+        self._is_cut_off = False
+
+    async def acquire(self, busy: Collection[int]) -> frozenset[int]:
+        """Own what is due to this relay."""
+        return frozenset(await self._unless_lost(lambda: self._share(busy)) or ())
+
+    async def leave(self, busy: Collection[int]) -> None:
+        """Give up the seat, and the slots that are not busy."""
+        await self._unless_lost(lambda: self._leave(busy))
+
+    async def release(self) -> None:
+        """Give everything up, by closing the connection."""
+        async with self._using:
+            await self._disconnect()
+
+    async def _share(self, busy: Collection[int]) -> set[int]:
+        connection = await self._connected()
+        taken = await self._names.taken(connection, [SLOTS + seat for seat in range(SEATS)])
+        if self._seat is None:
+            self._seat = await self._take_seat(connection, taken)
+            if self._seat is None:
+                return set()
+            taken = {*taken, SLOTS + self._seat}
+        seats = sorted(number - SLOTS for number in taken)
+        mine = set(range(seats.index(self._seat), SLOTS, len(seats)))
+        for slot in self._owned - mine - set(busy):
+            await self._names.unlock(connection, slot)
+            self._owned.discard(slot)
+        for slot in sorted(mine - self._owned):
+            if await self._names.lock(connection, slot):
+                self._owned.add(slot)
+        return self._owned & mine
+
+    async def _leave(self, busy: Collection[int]) -> set[int]:
+        if self._connection is not None:
+            seat = [] if self._seat is None else [SLOTS + self._seat]
+            for number in [*seat, *(self._owned - set(busy))]:
+                await self._names.unlock(self._connection, number)
+                self._owned.discard(number)
+            self._seat = None
+        return self._owned
+
+    async def _unless_lost(self, work: Callable[[], Awaitable[set[int]]]) -> set[int] | None:
+        """What `work` gives; None when the connection was lost, and all locks with it."""
+        async with self._using:
+            try:
+                return await work()
+            except BaseException as error:
+                # The locks went with the connection, or go now.
+                await self._disconnect()
+                if not is_transient(error):
+                    raise
+                if not self._is_cut_off:
+                    log.warning("relay.locks_lost", database=self._database.name, error=brief(error))
+                self._is_cut_off = True
+                return None
+
+    async def _take_seat(self, connection: AsyncConnection, taken: Collection[int]) -> int | None:
+        for seat in range(SEATS):
+            if SLOTS + seat not in taken and await self._names.lock(connection, SLOTS + seat):
+                return seat
+        return None
+
+    async def _connected(self) -> AsyncConnection:
+        if self._connection is None:
+            connection = await self._stack.enter_async_context(self._database.dedicated())
+            await self._names.die_in_silence(connection)
+            self._connection = connection
+            self._is_cut_off = False
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        self._connection, self._seat = None, None
+        self._owned.clear()
+        stack, self._stack = self._stack, AsyncExitStack()
+        await stack.aclose()
+
+
+class _PostgresqlNames:
+    """Advisory locks; their two numbers are the place, and slot or seat."""
+
+    def __init__(self, place: str) -> None:
+        # Four bytes, as the two-number form takes them.
+        self._place = lock_number("relay", place) >> 32
+
+    async def die_in_silence(self, connection: AsyncConnection) -> None:
+        await connection.execute(text(f"SET tcp_keepalives_idle = {_SILENCE_SECONDS // 2}"))
+        await connection.execute(text("SET tcp_keepalives_interval = 1"))
+        await connection.execute(text(f"SET tcp_keepalives_count = {_SILENCE_SECONDS // 2}"))
+        if (connection.dialect.server_version_info or (0,)) >= (14,):
+            await connection.execute(text(f"SET idle_session_timeout = '{_SILENCE_SECONDS}s'"))
+
+    async def taken(self, connection: AsyncConnection, numbers: Collection[int]) -> set[int]:
+        found = await connection.execute(
+            text(
+                "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                " AND classid::bigint = :place"
+            ),
+            {"place": self._place % 2**32},
+        )
+        return set(found.scalars()) & set(numbers)
+
+    async def lock(self, connection: AsyncConnection, number: int) -> bool:
+        statement = text("SELECT pg_try_advisory_lock(CAST(:place AS INTEGER), CAST(:number AS INTEGER))")
+        return bool(await connection.scalar(statement, {"place": self._place, "number": number}))
+
+    async def unlock(self, connection: AsyncConnection, number: int) -> None:
+        statement = text("SELECT pg_advisory_unlock(CAST(:place AS INTEGER), CAST(:number AS INTEGER))")
+        await connection.execute(statement, {"place": self._place, "number": number})
+
+
+class _MysqlNames:
+    """Named locks of the server, at most 64 characters long."""
+
+    def __init__(self, place: str) -> None:
+        self._place = f"mediator:{lock_number('relay', place) % 2**64:016x}"
+
+    async def die_in_silence(self, connection: AsyncConnection) -> None:
+        await connection.execute(text(f"SET SESSION wait_timeout = {_SILENCE_SECONDS}"))
+
+    async def taken(self, connection: AsyncConnection, numbers: Collection[int]) -> set[int]:
+        looks = ", ".join(f"IS_USED_LOCK('{self._place}:{number}')" for number in numbers)
+        holders = (await connection.execute(text(f"SELECT {looks}"))).one()
+        return {number for number, holder in zip(numbers, holders, strict=True) if holder is not None}
+
+    async def lock(self, connection: AsyncConnection, number: int) -> bool:
+        statement = text("SELECT GET_LOCK(:name, 0)")
+        return bool(await connection.scalar(statement, {"name": f"{self._place}:{number}"}))
+
+    async def unlock(self, connection: AsyncConnection, number: int) -> None:
+        await connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": f"{self._place}:{number}"})

@@ -3,25 +3,61 @@
     outbox   what is committed and not yet sent          sent    what was sent, for people, for a day
     inbox    what a subscriber has taken charge of       parked  deliveries that wait, or are dead
     meta     version of these tables                     audit   what operators did
+    locks    keys of commands, on MySQL and MariaDB
 
 Scheduled outbox rows wait in slots of their own, `-1 - slot`, so that fetching what is due never reads past them.
+
+The key of the outbox is (slot, position): a relay walks along it and needs no other index. SQLite numbers rows only in
+a key of one column. PostgreSQL keeps the id of the writing transaction, drawn before the position: whoever knows that
+all transactions up to an id have ended knows that no row below a position can appear any more (storage/watermark.py).
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from sqlalchemy import Column, Index, LargeBinary, MetaData, SmallInteger, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Identity,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import registry
+from sqlalchemy.schema import SchemaItem
 from sqlmodel import Field, SQLModel
 
 from mediator.errors import SettingsError
-from mediator.storage.columns import EventId, Moment, Position, database_now
+from mediator.storage.columns import MYSQL, Bytes, EventId, Hash, LongText, Moment, Position, database_now
 
-__all__ = ["SCHEMA_VERSION", "AuditRow", "InboxRow", "MetaRow", "OutboxRow", "ParkedRow", "SentRow", "Tables"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "AuditRow",
+    "InboxRow",
+    "LockRow",
+    "MetaRow",
+    "OutboxRow",
+    "ParkedRow",
+    "SentRow",
+    "Tables",
+]
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+_MYSQL_OPTIONS = {
+    f"{dialect}_{option}": value
+    for dialect in MYSQL
+    # Compared byte by byte: with the server's default, keys that differ in case or accent would be the same.
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 
 
@@ -30,7 +66,7 @@ class _Rows(SQLModel, registry=registry()):
 
 
 def _position() -> Any:
-    return Field(sa_column=Column(Position, primary_key=True, autoincrement=True))
+    return Field(sa_column=Column(Position, Identity(), primary_key=True, autoincrement=True))
 
 
 def _event_id(*, primary_key: bool = False) -> Any:
@@ -38,7 +74,7 @@ def _event_id(*, primary_key: bool = False) -> Any:
 
 
 def _text(length: int | None = None, *, nullable: bool = False, primary_key: bool = False) -> Any:
-    kind = String(length) if length else Text()
+    kind = String(length) if length else LongText
     return Field(sa_column=Column(kind, nullable=nullable, primary_key=primary_key))
 
 
@@ -46,8 +82,8 @@ def _moment(*, nullable: bool = False) -> Any:
     return Field(sa_column=Column(Moment, nullable=nullable))
 
 
-def _bytes(length: int | None = None) -> Any:
-    return Field(sa_column=Column(LargeBinary(length), nullable=False))
+def _bytes(kind: Any = Bytes) -> Any:
+    return Field(sa_column=Column(kind, nullable=False))
 
 
 def _small(default: int | None = None) -> Any:
@@ -61,8 +97,8 @@ class _EventColumns(SQLModel):
     type: str = Field(sa_type=String(160))
     version: str = Field(sa_type=String(16))
     partition_key: str | None = Field(sa_type=String(200))
-    body: bytes = Field(sa_type=LargeBinary)
-    headers: str = Field(sa_type=Text)
+    body: bytes = Field(sa_type=Bytes)
+    headers: str = Field(sa_type=LongText)
     source: str = Field(sa_type=String(200))
     occurred_on: datetime = Field(sa_type=Moment)
     attempts: int = Field(sa_type=SmallInteger, default=0)
@@ -82,8 +118,8 @@ class OutboxRow(_EventColumns, _Rows, table=True):
 
     __tablename__: ClassVar[Any] = "outbox"
     __table_args__: ClassVar[Any] = {"sqlite_autoincrement": True}
-    position: int = _position()
     slot: int = _small()
+    position: int = _position()
     event_id: UUID = _event_id()
     due_at: datetime | None = _moment(nullable=True)
     next_attempt_at: datetime | None = _moment(nullable=True)
@@ -104,7 +140,7 @@ class InboxRow(_Rows, table=True):
     __tablename__: ClassVar[Any] = "inbox"
     subscriber_id: str = _text(100, primary_key=True)
     event_id: UUID = _event_id(primary_key=True)
-    payload_hash: bytes = _bytes(16)
+    payload_hash: bytes = _bytes(Hash)
     processed_at: datetime = Field(sa_column=Column(Moment, nullable=False, default=database_now()))
 
 
@@ -155,32 +191,87 @@ class AuditRow(_Rows, table=True):
     detail: str | None = _text(nullable=True)
 
 
-class Tables:
-    """The tables under one prefix and schema, in a MetaData of their own."""
+class LockRow(_Rows, table=True):
+    """A key that commands lock, by its hash; the row's lock is what counts."""
 
-    def __init__(self, prefix: str = "mediator_", schema: str | None = None) -> None:
-        for setting, name in (("table_prefix", prefix or "_"), ("schema_name", schema or "_")):
+    __tablename__: ClassVar[Any] = "locks"
+    name: str = _text(64, primary_key=True)
+    locked_at: datetime = Field(sa_column=Column(Moment, nullable=False, default=database_now()))
+
+
+class Tables:
+    """The tables under one prefix and schema, for one dialect, in a MetaData of their own."""
+
+    def __init__(
+        self,
+        prefix: str = "mediator_",
+        schema: str | None = None,
+        dialect: str = "sqlite",
+        *,
+        partitioned_inbox: bool = False,
+    ) -> None:
+        for setting, name in (("table_prefix", prefix or "_"), ("schema_name", "_" if schema is None else schema)):
             if not _IDENTIFIER.fullmatch(name):
                 raise SettingsError(setting, name, "use lower-case letters, digits and underscores, at most 41")
-        self.prefix, self.schema = prefix, schema
+        if schema is not None and dialect == "sqlite":
+            raise SettingsError("schema_name", schema, "SQLite has no schemas: use a table prefix, or a file each")
+        self.prefix, self.schema, self.dialect = prefix, schema, dialect
+        self.place = f"{schema}.{prefix}"
+        """What names of locks begin with: the same for all that reach the same tables, once the database is open."""
+        self.partitioned_inbox = partitioned_inbox and dialect == "postgresql"
+        """Whether the inbox is one table for each range of event ids (storage/partitions.py)."""
         self.metadata = MetaData(schema=schema)
-        self.outbox = self._copy(OutboxRow)
+        self.outbox = self._outbox()
         self.sent = self._copy(SentRow)
-        self.inbox = self._copy(InboxRow)
+        partitioned = {"postgresql_partition_by": "RANGE (event_id)"} if self.partitioned_inbox else {}
+        self.inbox = self._copy(InboxRow, options=partitioned)
         self.parked = self._copy(ParkedRow)
         self.meta = self._copy(MetaRow)
         self.audit = self._copy(AuditRow)
+        if dialect in MYSQL:
+            self.locks = self._copy(LockRow)
         outbox, sent, inbox, parked = self.outbox.c, self.sent.c, self.inbox.c, self.parked.c
-        Index(f"{prefix}outbox_slot", outbox.slot, outbox.position)
-        waiting = outbox.next_attempt_at.is_not(None)
-        Index(f"{prefix}outbox_waiting", outbox.slot, outbox.next_attempt_at, sqlite_where=waiting)
-        Index(f"{prefix}outbox_due", outbox.slot, outbox.due_at, sqlite_where=outbox.due_at.is_not(None))
+        if dialect == "sqlite":
+            Index(f"{prefix}outbox_slot", outbox.slot, outbox.position)
+        self._partial(f"{prefix}outbox_waiting", outbox.slot, outbox.next_attempt_at, where="next_attempt_at")
+        self._partial(f"{prefix}outbox_due", outbox.slot, outbox.due_at, where="due_at")
         Index(f"{prefix}sent_at", sent.sent_at)
         Index(f"{prefix}inbox_processed", inbox.processed_at)
         Index(f"{prefix}parked_identity", parked.subscriber_id, parked.event_id, unique=True)
-        Index(f"{prefix}parked_due", parked.next_attempt_at, sqlite_where=parked.status == "retry")
+        due = parked.status == "retry"
+        Index(f"{prefix}parked_due", parked.next_attempt_at, sqlite_where=due, postgresql_where=due)
         Index(f"{prefix}parked_key", parked.subscriber_id, parked.partition_key, parked.position)
 
-    def _copy(self, definition: type[SQLModel]) -> Table:
+    def _partial(self, name: str, *columns: Column[Any], where: str) -> None:
+        """An index of the few rows that have a value there; MySQL indexes all rows."""
+        filled = self.outbox.c[where].is_not(None)
+        Index(name, *columns, sqlite_where=filled, postgresql_where=filled)
+
+    def _outbox(self) -> Table:
+        if self.dialect == "sqlite":
+            return self._copy(OutboxRow)
+        constraints: list[SchemaItem] = [PrimaryKeyConstraint("slot", "position")]
+        first: list[SchemaItem] = []
+        if self.dialect in MYSQL:
+            # AUTO_INCREMENT asks for an index that begins with its column.
+            constraints.append(UniqueConstraint("position", name=f"{self.prefix}outbox_position"))
+        else:
+            # Before the position: PostgreSQL evaluates defaults in the order of the columns.
+            drawn = text("(pg_current_xact_id()::text::bigint)")
+            first.append(Column("xid", BigInteger, nullable=False, server_default=drawn))
+        return self._copy(OutboxRow, first, constraints)
+
+    def _copy(
+        self,
+        definition: type[SQLModel],
+        first: Sequence[SchemaItem] = (),
+        constraints: Sequence[SchemaItem] = (),
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Table:
         table: Table = definition.__table__  # type: ignore[attr-defined]
-        return table.to_metadata(self.metadata, schema=cast("str", self.schema), name=f"{self.prefix}{table.name}")
+        columns = [column._copy() for column in table.columns]  # noqa: SLF001 - as Table.to_metadata() does it
+        if constraints:
+            for column in columns:
+                column.primary_key = False
+        every = {**cast("dict[str, Any]", table.kwargs), **_MYSQL_OPTIONS, **options}
+        return Table(f"{self.prefix}{table.name}", self.metadata, *first, *columns, *constraints, **every)
