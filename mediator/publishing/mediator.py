@@ -7,15 +7,15 @@ commit. The chain of behaviours is put together once per message type.
 """
 
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mediator.application import MessageContext, PipelineBehavior, WithEvents
+from mediator.application import CommandHandler, MessageContext, PipelineBehavior, WithEvents
 from mediator.application.behaviors import Proceed
 from mediator.clock import Runtime
-from mediator.errors import EventRefusedError, HandlerNotFoundError, NotRunningError
+from mediator.errors import EventRefusedError, HandlerNotFoundError, NotRunningError, UsageError
 from mediator.messaging.handling import Build
 from mediator.messaging.invocation import Invoke, compile_invocation
 from mediator.messaging.lineage import Lineage, current_lineage, in_lineage
@@ -43,6 +43,7 @@ class _Route:
     build: Build
     invoke: Invoke
     read_only: bool
+    locks: bool
 
 
 class UnitOfWorkMediator:
@@ -57,10 +58,11 @@ class UnitOfWorkMediator:
         database_of: Callable[[str], Database],
         runtime: Runtime,
         is_running: Callable[[], bool],
+        check_role: Callable[[str], None],
     ) -> None:
         self._open_module, self._database_of = open_module, database_of
         self._runtime = runtime
-        self._is_running = is_running
+        self._is_running, self._check_role = is_running, check_role
         self._routes = {
             **_routes(registry.commands, plans, read_only=False),
             **_routes(registry.queries, plans, read_only=True),
@@ -82,6 +84,7 @@ class UnitOfWorkMediator:
         joined = join_unit_of_work(type(message).__name__, route.module, self._database_of(route.module))
         if joined is not None:
             return await self._through(self._outside, message, lambda: self._nested(route, message, joined))
+        self._check_role(type(message).__name__)
         lineage = new_lineage(self._runtime, type(message).__name__, correlation_id, traceparent)
 
         async def in_unit_of_work() -> Any:
@@ -106,6 +109,7 @@ class UnitOfWorkMediator:
                 async for answer in answers:
                     yield answer
             return
+        self._check_role(type(query).__name__)
         lineage = new_lineage(self._runtime, type(query).__name__, correlation_id)
         context = _context(query, module, lineage)
         async with (
@@ -126,7 +130,10 @@ class UnitOfWorkMediator:
 
     async def _handle(self, route: _Route, message: Any, uow: SqlUnitOfWork) -> Any:
         async def call() -> Any:
-            result = await route.invoke(route.build(uow), message, uow)
+            handler = route.build(uow)
+            if route.locks:
+                await uow.lock(*_keys(handler, message), timeout=handler.lock_timeout)
+            result = await route.invoke(handler, message, uow)
             if not isinstance(result, WithEvents):
                 return result
             uow.publish(*result.events)
@@ -171,7 +178,11 @@ def _routes(
 ) -> dict[type, _Route]:
     return {
         message_type: _Route(
-            entry.module, plans(entry.handler_class), compile_invocation(entry.handler_class), read_only
+            entry.module,
+            plans(entry.handler_class),
+            compile_invocation(entry.handler_class),
+            read_only,
+            locks=not read_only and entry.handler_class.lock_keys is not CommandHandler.lock_keys,
         )
         for message_type, entry in entries.items()
     }
@@ -186,6 +197,13 @@ def _context(message: object, module: str, lineage: Lineage) -> MessageContext:
         module=module,
         traceparent=lineage.traceparent,
     )
+
+
+def _keys(handler: CommandHandler[Any, Any], command: Any) -> Iterable[str]:
+    keys: object = handler.lock_keys(command)
+    if isinstance(keys, str) or not isinstance(keys, Iterable):
+        raise UsageError(f"{type(handler).__name__}.lock_keys returned {keys!r}: return a list of texts")
+    return keys
 
 
 def _around(behavior: PipelineBehavior, message: Any, proceed: Proceed) -> Proceed:

@@ -17,14 +17,14 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts import ContractError, IntegrationEvent, Topic, partition_key_of, topic_of
-from mediator.application import Outgoing, Publishable
+from mediator.application import Outgoing
 from mediator.errors import EventRefusedError, UnreadableMessageError
 from mediator.messaging.cloudevents import to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.limits import Limits, read_json
 from mediator.messaging.lineage import Lineage
 from mediator.storage.columns import milliseconds
-from mediator.storage.outbox import insert_statement, slot_of
+from mediator.storage.outbox import OutboxInsert, slot_of
 from mediator.storage.tables import Tables
 
 __all__ = ["Origin", "OutboxWriter"]
@@ -52,21 +52,16 @@ class OutboxWriter:
         self._application = application
         self._environment = environment
         self._limits = limits
-        self._insert = insert_statement(tables)
+        self._insert = OutboxInsert(tables)
         self._addresses: dict[type[IntegrationEvent], tuple[Topic, str]] = {}
 
     async def write(self, connection: AsyncConnection, rows: list[dict[str, Any]]) -> None:
         """Insert `rows` in their order, in the transaction of `connection`."""
-        await connection.execute(self._insert, rows)
+        await self._insert.execute(connection, rows)
 
-    def row(self, publishable: Publishable, module: str, lineage: Lineage, origin: Origin) -> dict[str, Any]:
+    def row(self, outgoing: Outgoing[Any], module: str, lineage: Lineage, origin: Origin) -> dict[str, Any]:
         """The outbox row of an event; raises EventRefusedError for what no receiver could read."""
-        outgoing = publishable if isinstance(publishable, Outgoing) else Outgoing(publishable)
         event = outgoing.event
-        if not isinstance(event, IntegrationEvent):
-            raise EventRefusedError(
-                type(event).__name__, "it is no IntegrationEvent", "Publish contracts; domain events have converters"
-            )
         name = type(event).__qualname__
         if event.correlation_id is None:
             event = event.model_copy(update={"correlation_id": lineage.correlation_id})

@@ -18,7 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from mediator.domain import AggregateRoot
 from mediator.domain.aggregates import hand_on_events
 from mediator.errors import TransactionOwnedError
-from mediator.storage.database import COMMIT_GUARD
+from mediator.storage.engines import COMMIT_GUARD
 
 __all__ = ["OwnedAsyncSession", "OwnedSession", "Owner", "open_session"]
 

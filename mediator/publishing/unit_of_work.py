@@ -14,20 +14,23 @@ of what was rolled back are forgotten, and a task that was cancelled does not co
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
+import structlog
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSessionTransaction
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from mediator.application import MessageContext, Publishable
+from mediator.application import MessageContext, Outgoing, Publishable, PublishingMiddleware
+from mediator.application.converters import outgoing_of
 from mediator.clock import Runtime
 from mediator.domain import AggregateRoot
 from mediator.domain.aggregates import forget_events, recording_mark, take_events
@@ -39,13 +42,18 @@ from mediator.errors import (
     OtherDatabaseError,
     UnitOfWorkClosedError,
     UnitOfWorkRequiredError,
+    UsageError,
 )
+from mediator.messaging.handling import Build
 from mediator.messaging.lineage import Lineage, current_lineage, in_lineage
 from mediator.messaging.supervision import shielded
 from mediator.publishing.dispatcher import DomainEventDispatcher, RaisedEvent
 from mediator.publishing.outbox import Origin, OutboxWriter
 from mediator.publishing.session import open_session
 from mediator.storage.database import Database
+from mediator.storage.engines import SESSION, ServerSession, brief, was_cut_off
+from mediator.storage.locks import KeyLocks
+from mediator.storage.outcome import was_committed
 
 __all__ = [
     "MAX_DEPTH",
@@ -57,6 +65,9 @@ __all__ = [
     "shielded",
 ]
 
+_Proceed: TypeAlias = Callable[[Outgoing[Any]], None]
+log = structlog.get_logger(__name__)
+_COMMIT_SECONDS = 30
 MAX_DEPTH = 16
 """How many domain events may lead to one another in a unit of work."""
 MAX_EVENTS = 1_000
@@ -72,6 +83,10 @@ class UnitOfWorkServices:
     outbox: OutboxWriter
     runtime: Runtime
     wake_relay: Callable[[Collection[int]], None]
+    keeps_history: bool
+    locks: KeyLocks
+    middleware: Sequence[Build]
+    """What stands around publishing, the outermost first."""
 
 
 class SqlUnitOfWork:
@@ -133,6 +148,19 @@ class SqlUnitOfWork:
         for event in events:
             self.publish_from(Origin(), event)
 
+    def take_rows(self) -> list[dict[str, Any]]:
+        """What was published so far, for another way than the outbox: it is not committed here."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    async def lock(self, *keys: str, timeout: timedelta = timedelta(seconds=10)) -> None:
+        """Have these keys for this unit of work alone until it ends; raises LockTimeoutError."""
+        if self._read_only:
+            raise UnitOfWorkRequiredError("locking in a query")
+        self.check_task("locking")
+        _check_timeout(timeout)
+        await self._services.locks.take(await self._session.connection(), keys, timeout)
+
     def savepoint(self) -> AsyncSessionTransaction:
         """A part that may fail by itself: what is recorded and published in it goes with it."""
         return self._session.begin_nested()
@@ -142,7 +170,15 @@ class SqlUnitOfWork:
         if self._read_only:
             raise UnitOfWorkRequiredError("publishing from a query")
         self.check_task(f"publishing {type(event).__name__}")
-        self._rows.append(self._services.outbox.row(event, self.context.module, self.lineage, origin))
+
+        def add(outgoing: Outgoing[Any]) -> None:
+            row = self._services.outbox.row(outgoing_of(outgoing), self.context.module, self.lineage, origin)
+            self._rows.append(row)
+
+        proceed: _Proceed = add
+        for build in reversed(self._services.middleware):
+            proceed = _around(build(self), proceed)
+        proceed(outgoing_of(event))
 
     async def dispatch_events(self) -> None:
         """Dispatch what was recorded, and what that leads to, until nothing is left."""
@@ -253,15 +289,36 @@ class SqlUnitOfWork:
         session: Any = self._session.sync_session
         session.released = True
         self._owner = asyncio.current_task()
+        used = (await self._session.connection()).info.get(SESSION)
         try:
-            await self._session.commit()
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise CommitOutcomeUnknownError(self.lineage.cause) from error
-            raise
+            async with asyncio.timeout(_COMMIT_SECONDS):
+                await self._session.commit()
+        except (DBAPIError, OSError) as error:
+            # A TimeoutError is an OSError as well.
+            if not was_cut_off(error):
+                raise
+            await self._find_out(used, error)
         self._services.runtime.reached("uow.after_commit")
         if self._rows:
             self._services.wake_relay({row["slot"] for row in self._rows})
+
+    async def _find_out(self, session: ServerSession | None, error: Exception) -> None:
+        """Return when the commit has happened although its answer was lost; raise otherwise."""
+        happened = None
+        # Of a delivery its next attempt finds out: it claims the event, or finds it claimed.
+        if session is not None and self._rows and self.context.subscriber_id is None:
+            keeps_history = self._services.keeps_history
+            happened = await was_committed(self.database, session, self._rows[0], keeps_history=keeps_history)
+        log.warning(
+            "commit.answer_lost",
+            unit_of_work=self.lineage.cause,
+            committed=happened,
+            error=brief(error),
+        )
+        if happened is None:
+            raise CommitOutcomeUnknownError(self.lineage.cause) from error
+        if not happened:
+            raise error
 
     async def _end(self) -> None:
         for aggregate in self._tracked.values():
@@ -285,6 +342,10 @@ class SqlUnitOfWork:
         return raised
 
 
+def _around(middleware: PublishingMiddleware, proceed: _Proceed) -> _Proceed:
+    return lambda outgoing: middleware.publish(outgoing, proceed)
+
+
 _current: ContextVar[SqlUnitOfWork | None] = ContextVar("mediator_unit_of_work", default=None)
 
 
@@ -297,6 +358,12 @@ def _made_current(uow: SqlUnitOfWork) -> Iterator[None]:
     finally:
         # Not by token: a fixture or a dependency may be closed in another context than it was opened in.
         _current.set(before)
+
+
+def _check_timeout(timeout: Any) -> None:
+    """What type checkers would find; not everybody has one."""
+    if not isinstance(timeout, timedelta) or timeout < timedelta(0):
+        raise UsageError(f"lock(timeout={timeout!r}) cannot work: use a timedelta that is not below 0")
 
 
 def current_unit_of_work() -> SqlUnitOfWork | None:
