@@ -4,10 +4,11 @@
     ├── ConfigurationError             raised at start: nothing has run yet
     │   ├── WiringError                every fault of the wiring at once
     │   ├── SettingsError              an argument of MediatorApp, Module or a handler's attribute
-    │   ├── SchemaError                the toolkit's tables are missing or of another version
-    │   └── DatabaseUnavailableError   the database cannot be opened
+    │   ├── SchemaError                the toolkit's tables are missing, of another version, or another's
+    │   └── DatabaseUnavailableError   the database cannot be used
     ├── UsageError                     a call that cannot be right, made by the application
     │   ├── NotRunningError            the application is not started, or already stopped
+    │   ├── RoleError                  this process has another role
     │   ├── HandlerNotFoundError       nobody handles this command or query
     │   ├── ValidationFailedError      validators refused a message
     │   ├── UnitOfWorkRequiredError    publishing without a unit of work
@@ -20,23 +21,28 @@
     │   ├── EventRefusedError          an integration event that cannot be published
     │   └── OperationRefusedError      an operator's action that would break a promise
     ├── CommitOutcomeUnknownError      the connection broke while committing
+    ├── LockTimeoutError               somebody else holds a command's lock
     ├── DrainTimeoutError              `drained()` waited in vain
     └── DeliveryError                  one attempt failed
         ├── PermanentError             for handlers to raise: do not try again
+        ├── RetryAfterError            for handlers to raise: not before some time
         ├── HandlerTimeoutError        the handler took longer than its timeout
         ├── UnreadableMessageError     bytes from the wire that are no known event
         ├── IdentityConflictError      a known event id with another content
+        ├── ClaimBusyError             another transaction is handling the event: counts no attempt
         ├── TransportUnavailableError  the way to the broker is down: counts no attempt
         └── PublishRefusedError        the transport does not take this one envelope
 
 An error carries its facts as attributes and says what happened, where, and what to do.
 """
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 __all__ = [
+    "ClaimBusyError",
     "CommitOutcomeUnknownError",
     "ConcurrentUseError",
     "ConfigurationError",
@@ -49,6 +55,7 @@ __all__ = [
     "HandlerNotFoundError",
     "HandlerTimeoutError",
     "IdentityConflictError",
+    "LockTimeoutError",
     "MediatorError",
     "NestedCommandFailedError",
     "NotRunningError",
@@ -56,6 +63,8 @@ __all__ = [
     "OtherDatabaseError",
     "PermanentError",
     "PublishRefusedError",
+    "RetryAfterError",
+    "RoleError",
     "SchemaError",
     "SettingsError",
     "TransactionOwnedError",
@@ -67,6 +76,9 @@ __all__ = [
     "ValidationFailedError",
     "WiringError",
 ]
+
+_short = reprlib.Repr()
+_short.maxstring = 200
 
 
 class MediatorError(Exception):
@@ -116,11 +128,11 @@ class SchemaError(ConfigurationError):
 
 
 class DatabaseUnavailableError(ConfigurationError):
-    """The database cannot be opened."""
+    """The database cannot be opened, or is of no use."""
 
     def __init__(self, database: str, why: str, fix: str) -> None:
         self.database, self.why, self.fix = database, why, fix
-        super().__init__(f"database {database} cannot be opened: {why}. {fix}")
+        super().__init__(f"database {database} cannot be used: {why}. {fix}")
 
 
 class UsageError(MediatorError):
@@ -133,6 +145,17 @@ class NotRunningError(UsageError):
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(f"{what} needs a running application: call it inside `async with app:`")
+
+
+class RoleError(UsageError):
+    """This process was started for something else."""
+
+    def __init__(self, what: str, role: str, roles: Sequence[str]) -> None:
+        self.what, self.role, self.roles = what, role, tuple(roles)
+        super().__init__(
+            f"{what} needs the role {role!r}, and this process has {', '.join(self.roles)}: "
+            f"add it to MediatorApp(roles=...), or call it in a process that has it"
+        )
 
 
 class HandlerNotFoundError(UsageError):
@@ -260,6 +283,17 @@ class CommitOutcomeUnknownError(MediatorError):
         )
 
 
+class LockTimeoutError(MediatorError):
+    """Another unit of work holds a lock for longer than this one was ready to wait; nothing was changed."""
+
+    def __init__(self, key: str, timeout: timedelta) -> None:
+        self.key, self.timeout = key, timeout
+        super().__init__(
+            f"the lock {_short.repr(key)} was not obtained within {timeout.total_seconds():g} s: "
+            "another unit of work holds it. Try again later, or give the handler a longer lock_timeout"
+        )
+
+
 class DrainTimeoutError(MediatorError):
     """Something was still pending when the time was over."""
 
@@ -277,6 +311,14 @@ class DeliveryError(MediatorError):
 
 class PermanentError(DeliveryError):
     """Raise it (or a subclass) in a handler: trying again cannot help, so the delivery dies at once."""
+
+
+class RetryAfterError(DeliveryError):
+    """Raise it in a handler: what it needs is not to be had before `retry_after` is over. The attempt counts."""
+
+    def __init__(self, retry_after: timedelta, why: str = "not to be had now") -> None:
+        self.retry_after = retry_after
+        super().__init__(f"{why}; not before {retry_after.total_seconds():g} s")
 
 
 class HandlerTimeoutError(DeliveryError):
@@ -307,6 +349,14 @@ class IdentityConflictError(DeliveryError):
             f"event {event_id} reached {subscriber_id} before with another content: kept as a dead letter. "
             "Find out which publisher reuses event ids"
         )
+
+
+class ClaimBusyError(DeliveryError):
+    """Another transaction has claimed the event and not ended yet; tried again soon, and no attempt is counted."""
+
+    def __init__(self, subscriber_id: str, event_id: object) -> None:
+        self.subscriber_id, self.event_id = subscriber_id, event_id
+        super().__init__(f"event {event_id} is being handled by {subscriber_id} elsewhere: it is tried again soon")
 
 
 class TransportUnavailableError(DeliveryError):

@@ -1,4 +1,4 @@
-"""What use cases import: messages, handlers, converters, behaviours, and the unit of work as they see it."""
+"""What use cases import: messages, handlers, converters, behaviours, middleware, the unit of work as they see it."""
 
 from mediator.application.behaviors import LoggingBehavior, PipelineBehavior, ValidationBehavior, Validator, Validators
 from mediator.application.context import MessageContext
@@ -11,13 +11,16 @@ from mediator.application.handlers import (
     StreamQueryHandler,
 )
 from mediator.application.messages import Command, Query, StreamQuery, WithEvents
+from mediator.application.middleware import ContextPropagation, HandlingMiddleware, PublishingMiddleware
 from mediator.application.ports import IntegrationEventPublisher, Mediator, UnitOfWork
 from mediator.application.retry import RetryPolicy
 
 __all__ = [
     "Command",
     "CommandHandler",
+    "ContextPropagation",
     "DomainEventHandler",
+    "HandlingMiddleware",
     "IntegrationEventConverter",
     "IntegrationEventHandler",
     "IntegrationEventPublisher",
@@ -27,6 +30,7 @@ __all__ = [
     "Outgoing",
     "PipelineBehavior",
     "Publishable",
+    "PublishingMiddleware",
     "Query",
     "QueryHandler",
     "RetryPolicy",

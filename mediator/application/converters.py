@@ -18,7 +18,7 @@ from contracts import IntegrationEvent
 from mediator.domain import DomainEvent
 from mediator.errors import EventRefusedError
 
-__all__ = ["Converted", "IntegrationEventConverter", "Outgoing", "Publishable", "publishables"]
+__all__ = ["Converted", "IntegrationEventConverter", "Outgoing", "Publishable", "outgoing_of", "publishables"]
 
 D_contra = TypeVar("D_contra", bound=DomainEvent, contravariant=True)
 I_co = TypeVar("I_co", bound=IntegrationEvent, covariant=True)
@@ -49,6 +49,18 @@ class IntegrationEventConverter(ABC, Generic[D_contra, I_co]):
     @abstractmethod
     def convert(self, event: D_contra, /) -> "Converted[I_co] | Awaitable[Converted[I_co]]":
         """None, one, or several integration events; may be `async def`."""
+
+
+def outgoing_of(publishable: Publishable) -> Outgoing[Any]:
+    """The event with what is said about its way; raises EventRefusedError for anything else."""
+    outgoing = publishable if isinstance(publishable, Outgoing) else Outgoing(publishable)
+    if not isinstance(outgoing.event, IntegrationEvent):
+        raise EventRefusedError(
+            type(outgoing.event).__name__,
+            "it is no IntegrationEvent",
+            "Publish contracts; domain events have converters",
+        )
+    return outgoing
 
 
 def publishables(result: Any, where: str) -> list[Publishable]:

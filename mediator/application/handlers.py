@@ -39,6 +39,14 @@ class CommandHandler(ABC, Generic[C_contra, R]):
     """Carries out one kind of command, in a unit of work that commits when it returns."""
 
     blocking: ClassVar[bool] = False
+    lock_timeout: ClassVar[timedelta] = timedelta(seconds=10)
+    """How long to wait for each of the locks; then LockTimeoutError."""
+
+    def lock_keys(self, command: C_contra, /) -> Iterable[str]:  # noqa: ARG002
+        """What this command must have for itself: of all commands, in all processes on this database, that name a
+        key, one at a time is carried out. The locks are held until its unit of work has ended.
+        """
+        return ()
 
     @abstractmethod
     def handle(self, command: C_contra, /) -> R | WithEvents[R] | Awaitable[R | WithEvents[R]]:

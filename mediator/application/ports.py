@@ -1,6 +1,7 @@
 """What use cases see of the machinery behind them."""
 
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class UnitOfWork(Protocol):
 
     def publish(self, *events: "Publishable") -> None:
         """Publish integration events when this unit of work commits."""
+        ...
+
+    async def lock(self, *keys: str, timeout: timedelta = timedelta(seconds=10)) -> None:
+        """Have these keys for this unit of work alone until it ends; raises LockTimeoutError."""
         ...
 
     def savepoint(self) -> "AsyncSessionTransaction":

@@ -22,7 +22,7 @@ from mediator.consuming.reading import Reader
 from mediator.consuming.subscriber import Subscriber, listeners
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.catalog import Received
-from mediator.messaging.supervision import keep_running, shielded
+from mediator.messaging.supervision import ended, keep_running, together
 from mediator.messaging.transport import Delivery, Settlement, Subscription, Transport
 
 __all__ = ["Consumer", "ConsumerSettings"]
@@ -39,7 +39,9 @@ class ConsumerSettings(BaseModel):
 
     prefetch: int = Field(default=200, ge=1, le=10_000, description="deliveries under way at once")
     retry_poll: timedelta = Field(default=timedelta(seconds=1), gt=timedelta(0), le=timedelta(minutes=1))
-    retries_at_once: int = Field(default=50, ge=1, le=1_000)
+    retries_at_once: int = Field(
+        default=50, ge=1, le=1_000, description="retries under way in a module; one of each handler in any case"
+    )
 
 
 @dataclass(eq=False, slots=True)
@@ -90,8 +92,8 @@ class Consumer:
             keep_running(f"consumer.{self.group}", self._run), name=f"consumer.{self.group}"
         )
 
-    async def stop(self, within: timedelta) -> None:
-        """Fetch no more, let what is under way finish for a while, give the rest back."""
+    async def drain(self, within: timedelta) -> None:
+        """Fetch no more, and let what is under way finish for a while."""
         self._stopping = True
         try:
             async with asyncio.timeout(within.total_seconds()):
@@ -100,15 +102,14 @@ class Consumer:
                     await self._settled.wait()
         except TimeoutError:
             log.warning("consumer.gave_back", group=self.group, deliveries=len(self._open))
-        finally:
-            await shielded(self._end())
 
-    async def _end(self) -> None:
-        for lanes in self.lanes.values():
-            await lanes.stop()
+    async def end(self) -> None:
+        """Cancel what is still under way, and give it back."""
+        self._stopping = True
+        await together(*(lanes.stop() for lanes in self.lanes.values()))
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await ended([self._task])
         if self._subscription is not None:
             await self._subscription.close()
 
@@ -166,11 +167,14 @@ class Consumer:
         self.lanes[subscriber.id].put(received.envelope, job)
 
     async def _deliver(self, subscriber: Subscriber, received: Received, *, set_aside: bool) -> None:
+        is_stopping = self.lanes[subscriber.id].is_stopping
         while True:
             try:
-                await self._idempotent.deliver(subscriber, received, set_aside=set_aside)
+                await self._idempotent.deliver(subscriber, received, is_stopping, set_aside=set_aside)
                 return
             except Exception:
+                if is_stopping():
+                    raise
                 # The failure itself could not be stored. Tried again here: what comes after it must not overtake it.
                 log.exception("consumer.store_failed", subscriber=subscriber.id)
                 await asyncio.sleep(_STORE_PAUSE_SECONDS)

@@ -5,6 +5,8 @@ import traceback
 from hashlib import blake2b
 from typing import Any
 
+from mediator.storage.columns import storable
+
 __all__ = ["failure_facts"]
 
 _LONGEST_MESSAGE = 2_000
@@ -27,7 +29,7 @@ def failure_facts(error: BaseException) -> dict[str, Any]:
     text = "".join(traceback.format_exception(error))
     return {
         "error_type": kind[:200],
-        "error": message.encode("utf-8", "backslashreplace").decode(),
-        "traceback": text[-_LONGEST_TRACEBACK:].encode("utf-8", "backslashreplace").decode(),
+        "error": storable(message),
+        "traceback": storable(text[-_LONGEST_TRACEBACK:]),
         "fingerprint": blake2b(identity.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest(),
     }

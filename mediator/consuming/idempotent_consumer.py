@@ -16,14 +16,13 @@ follows. Its outside effects are at least once, like all outside effects.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import structlog
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mediator.application import MessageContext
+from mediator.application import HandlingMiddleware, MessageContext
 from mediator.application.converters import publishables
 from mediator.clock import Runtime
 from mediator.consuming.parking import Outcome, Parking
@@ -33,14 +32,17 @@ from mediator.messaging.catalog import Received
 from mediator.messaging.handling import HandlingUnitOfWork, OpenUnitOfWork
 from mediator.messaging.lineage import Lineage
 from mediator.observability import Counters
-from mediator.storage.database import Database, is_transient
+from mediator.storage.database import Database
+from mediator.storage.engines import is_transient
 from mediator.storage.inbox import Claim
-from mediator.storage.parked import DEAD, RETRY
+from mediator.storage.parked import DEAD, RETRY, RUNNING
 
 __all__ = ["IdempotentConsumer"]
 
 log = structlog.get_logger(__name__)
-_BUSY_PAUSE = timedelta(milliseconds=50)
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
+T = TypeVar("T")
+_Proceed: TypeAlias = Callable[[Any], Awaitable[None]]
 
 
 class _TurnedAwayError(DeliveryError):
@@ -69,48 +71,80 @@ class IdempotentConsumer:
         self._database, self._parking, self._open = database, parking, open_unit_of_work
         self._runtime, self._counters = runtime, counters
 
-    async def deliver(self, subscriber: Subscriber, received: Received, *, set_aside: bool = False) -> Outcome:
+    async def deliver(
+        self, subscriber: Subscriber, received: Received, is_stopping: Callable[[], bool], *, set_aside: bool = False
+    ) -> Outcome:
         """Handle a first delivery; `set_aside` parks it for the retries instead (redelivered, or paused)."""
+
+        async def once() -> Outcome:
+            if set_aside:
+                return await self._parking.take_charge(subscriber, received, status=RETRY, reason="set aside")
+            return await self._first_attempt(subscriber, received, is_stopping)
+
+        return self._counted(subscriber, received, await self.until_possible(once, is_stopping))
+
+    async def until_possible(self, work: Callable[[], Awaitable[T]], gives_up: Callable[[], bool]) -> T:
+        """Repeat what the database asks to repeat, until it is back if it is away: that is nobody's failure."""
+        pause = _SHORTEST_PAUSE_SECONDS
         while True:
             try:
-                if set_aside:
-                    outcome = await self._parking.take_charge(subscriber, received, status=RETRY, reason="set aside")
-                else:
-                    outcome = await self._first_attempt(subscriber, received)
-                return self._counted(subscriber, received, outcome)
+                return await work()
             except Exception as error:
-                if not is_transient(error):
+                if not is_transient(error) or gives_up():
                     raise
-                await asyncio.sleep(_BUSY_PAUSE.total_seconds() * self._runtime.random.uniform(0.5, 2))
+                log.info("delivery.postponed", error=type(error).__name__, pause_seconds=pause)
+            await asyncio.sleep(pause * self._runtime.random.uniform(0.5, 1.5))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    async def retry(self, subscriber: Subscriber, received: Received, row: RowMapping) -> Outcome:
+    async def retry(
+        self, subscriber: Subscriber, received: Received, row: RowMapping, is_stopping: Callable[[], bool]
+    ) -> Outcome:
         """Run the next attempt of a parked delivery, counted before it runs."""
         position, attempt, policy = row["position"], row["attempts"] + 1, subscriber.entry.retry
-        if attempt > policy.attempts:
+        # One whose last attempt has an outcome may go on: it failed with an error for which there are more of them.
+        if attempt > policy.attempts and row["reason"] == RUNNING:
             error = DeliveryError(f"the process died in attempt {attempt - 1} of {policy.attempts}")
             outcome = await self._parking.failed(subscriber, received, position, attempt - 1, error)
             return self._counted(subscriber, received, outcome)
+
+        may_be_counted = False
+
+        async def count() -> None:
+            nonlocal may_be_counted
+            may_be_counted = True
+            if not await self._parking.count_attempt(subscriber, position, attempt - 1):
+                raise _TurnedAwayError(Outcome.DUPLICATE)
+            self._runtime.reached("retry.after_claim")
 
         async def begin(connection: AsyncConnection) -> None:
             if not await self._parking.finish(connection, position, attempt):
                 raise _TurnedAwayError(Outcome.DUPLICATE)
 
         try:
-            if not await self._parking.count_attempt(subscriber, position, attempt - 1):
-                return Outcome.DUPLICATE
-            self._runtime.reached("retry.after_claim")
-            outcome = await self._attempt(subscriber, received, attempt, begin, parked=True)
+            outcome = await self._attempt(subscriber, received, attempt, begin, count)
         except _TurnedAwayError as turned:
             outcome = turned.outcome
         except BaseException as error:
-            if is_transient(error) or _requested(error):
-                await self._parking.uncount_attempt(position, attempt)
+            if not may_be_counted:
+                raise
+            if is_transient(error) or _requested(error, is_stopping):
+                await self._uncount(position, attempt, is_stopping)
                 raise
             self._log_failure(subscriber, received, attempt, error)
             outcome = await self._parking.failed(subscriber, received, position, attempt, error)
         return self._counted(subscriber, received, outcome)
 
-    async def _first_attempt(self, subscriber: Subscriber, received: Received) -> Outcome:
+    async def _uncount(self, position: int, attempt: int, is_stopping: Callable[[], bool]) -> None:
+        """Take a counted attempt back; when stopping, there is a moment for it, but no more."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LONGEST_PAUSE_SECONDS
+        await self.until_possible(
+            lambda: self._parking.uncount_attempt(position, attempt), lambda: is_stopping() and loop.time() > until
+        )
+
+    async def _first_attempt(
+        self, subscriber: Subscriber, received: Received, is_stopping: Callable[[], bool]
+    ) -> Outcome:
         async def begin(connection: AsyncConnection) -> None:
             claim = await self._parking.claim(connection, subscriber, received)
             self._runtime.reached("inbox.after_insert")
@@ -122,7 +156,7 @@ class IdempotentConsumer:
                 raise _KeyBlockedError
 
         try:
-            return await self._attempt(subscriber, received, 1, begin, parked=False)
+            return await self._attempt(subscriber, received, 1, begin)
         except _TurnedAwayError as turned:
             if turned.outcome is Outcome.CONFLICT:
                 return await self._parking.quarantine(subscriber, received)
@@ -130,10 +164,10 @@ class IdempotentConsumer:
         except _KeyBlockedError:
             return await self._parking.take_charge(subscriber, received, status=RETRY, reason="behind its key")
         except BaseException as error:
-            if is_transient(error) or _requested(error):
+            if is_transient(error) or _requested(error, is_stopping):
                 raise
             dead = subscriber.entry.retry.gives_up(1, error)
-            delay = subscriber.entry.retry.delay_after(1, self._runtime.random)
+            delay = subscriber.entry.retry.delay_after(1, self._runtime.random, error)
             self._log_failure(subscriber, received, 1, error)
             return await self._parking.take_charge(
                 subscriber,
@@ -151,10 +185,12 @@ class IdempotentConsumer:
         received: Received,
         attempt: int,
         begin: Callable[[AsyncConnection], Awaitable[None]],
-        *,
-        parked: bool,
+        count: Callable[[], Awaitable[None]] | None = None,
     ) -> Outcome:
-        """One attempt in one transaction; `begin` opens it and raises when there is nothing to do."""
+        """One attempt in one transaction; `begin` opens it and raises when there is nothing to do.
+
+        `count` is for those that are parked, and comes before it in a transaction of its own.
+        """
         envelope, entry = received.envelope, subscriber.entry
         context = MessageContext(
             message_id=envelope.event_id,
@@ -173,6 +209,11 @@ class IdempotentConsumer:
             context.correlation_id, envelope.event_id, subscriber.id, envelope.causation_id, envelope.traceparent
         )
         async with self._open(context, lineage) as uow:
+            if count is not None:
+                # Waiting for a connection may take longer than the next attempt's delay: what is counted can begin.
+                if not (entry.blocking or self._database.has_one_writer):
+                    await uow.session.connection()
+                await count()
             if entry.blocking:
                 await self._begin_apart(begin)
             else:
@@ -180,7 +221,7 @@ class IdempotentConsumer:
             deadline = asyncio.timeout(entry.timeout.total_seconds())
             try:
                 async with deadline:
-                    result = await self._handle(subscriber, received, uow)
+                    await self._handle(subscriber, received, uow)
             except TimeoutError:
                 if deadline.expired():
                     raise HandlerTimeoutError(subscriber.id, entry.timeout) from None
@@ -190,25 +231,29 @@ class IdempotentConsumer:
                 raise HandlerTimeoutError(subscriber.id, entry.timeout)
             if entry.blocking:
                 await begin(await uow.session.connection())
-                uow.publish(*result)
-                await uow.dispatch_events()
-            if parked:
+            if count is not None:
                 await self._parking.release_next(await uow.session.connection(), subscriber, envelope.key)
-            self._runtime.reached("retry.before_commit" if parked else "inbox.before_commit")
+            self._runtime.reached("retry.before_commit" if count is not None else "inbox.before_commit")
         self._runtime.reached("inbox.after_commit")
         return Outcome.HANDLED
 
-    async def _handle(self, subscriber: Subscriber, received: Received, uow: HandlingUnitOfWork) -> list[Any]:
+    async def _handle(self, subscriber: Subscriber, received: Received, uow: HandlingUnitOfWork) -> None:
         wanted = subscriber.wanted_class(received)
         if wanted is None:
             raise DeliveryError(f"{subscriber.id} does not listen to {received.envelope.type} any more")
-        result = await subscriber.invoke(subscriber.build(uow), received.as_class(wanted), uow)
-        self._runtime.reached("handler.midway")
-        events = publishables(result, subscriber.id)
-        if not subscriber.entry.blocking:
-            uow.publish(*events)
+
+        async def handle(event: Any) -> None:
+            if not isinstance(event, wanted):
+                raise DeliveryError(f"{subscriber.id} handles {wanted.__name__}; a middleware gave it {event!r:.100}")
+            result = await subscriber.invoke(subscriber.build(uow), event, uow)
+            self._runtime.reached("handler.midway")
+            uow.publish(*publishables(result, subscriber.id))
             await uow.dispatch_events()
-        return events
+
+        proceed: _Proceed = handle
+        for build in reversed(subscriber.middleware):
+            proceed = _around(build(uow), uow.context, proceed)
+        await proceed(received.as_class(wanted))
 
     async def _begin_apart(self, begin: Callable[[AsyncConnection], Awaitable[None]]) -> None:
         """Ask without holding a lock whether there is anything to do; the answer is asked for again later."""
@@ -234,9 +279,14 @@ class IdempotentConsumer:
         )
 
 
-def _requested(error: BaseException) -> bool:
-    """Whether somebody ends this task or process; a handler that raises CancelledError by itself has failed."""
-    if not isinstance(error, asyncio.CancelledError):
-        return isinstance(error, (KeyboardInterrupt, SystemExit))
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+def _around(middleware: HandlingMiddleware, context: MessageContext, proceed: _Proceed) -> _Proceed:
+    return lambda event: middleware.handle(event, context, proceed)
+
+
+def _requested(error: BaseException, is_stopping: Callable[[], bool]) -> bool:
+    """Whether somebody ends the deliveries or the process; any other cancellation is the handler's failure.
+
+    When stopping, whatever the error is: cleaning up fails when the connection is lost, and takes the place of the
+    cancellation.
+    """
+    return is_stopping() or isinstance(error, (KeyboardInterrupt, SystemExit))

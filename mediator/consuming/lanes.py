@@ -11,6 +11,7 @@ from zlib import crc32
 import structlog
 
 from mediator.messaging.envelope import Envelope
+from mediator.messaging.supervision import ended
 
 __all__ = ["Lanes"]
 
@@ -25,13 +26,15 @@ class Lanes:
         self._name = name
         self._queues: list[asyncio.Queue[_Job]] = [asyncio.Queue() for _ in range(number)]
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    def is_stopping(self) -> bool:
+        """Whether what runs is cancelled; to be asked after every error, for one may take the cancellation's place."""
+        return self._stopping
 
     def start(self) -> None:
         """Begin to work."""
-        self._tasks = [
-            asyncio.create_task(self._work(queue), name=f"lane.{self._name}.{number}")
-            for number, queue in enumerate(self._queues)
-        ]
+        self._tasks = [self._begin(number) for number in range(len(self._queues))]
 
     def put(self, envelope: Envelope, job: _Job) -> None:
         """Do `job` after everything that was put before it for the envelope's key."""
@@ -40,15 +43,31 @@ class Lanes:
 
     async def stop(self) -> None:
         """Cancel what is running; what waits is dropped, and settled by whoever put it there."""
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await ended(self._tasks)
+
+    def _begin(self, number: int) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._work(self._queues[number]), name=f"lane.{self._name}.{number}")
+        task.add_done_callback(lambda _: self._go_on(number))
+        return task
+
+    def _go_on(self, number: int) -> None:
+        """A library that cancels the task which it runs in ends a lane: what waits there goes on in a new one."""
+        if not self._stopping:
+            log.warning("lane.cancelled", subscriber=self._name)
+            self._tasks[number] = self._begin(number)
 
     async def _work(self, queue: asyncio.Queue[_Job]) -> None:
-        while True:
+        task = asyncio.current_task()
+        # Once it was cancelled it is of no use any more: libraries go by the number of requests.
+        while not self._stopping and task is not None and not task.cancelling():
             job = await queue.get()
             try:
                 await job()
-            except Exception:
-                log.exception("lane.job_failed", subscriber=self._name)
+            except Exception as error:
+                if self.is_stopping():
+                    log.warning("lane.job_interrupted", subscriber=self._name, error=type(error).__name__)
+                else:
+                    log.exception("lane.job_failed", subscriber=self._name)

@@ -129,7 +129,7 @@ class Parking:
         """Record why an attempt of a parked delivery failed: it waits for the next one, or is given up."""
         policy, facts = subscriber.entry.retry, {"reason": "failed", **failure_facts(error)}
         if not policy.gives_up(attempt, error):
-            await self._rows.fail(position, attempt, policy.delay_after(attempt, self._runtime.random), facts)
+            await self._rows.fail(position, attempt, policy.delay_after(attempt, self._runtime.random, error), facts)
             self._parked_one()
             return Outcome.PARKED
         self._runtime.reached("dead.before_store")

@@ -6,28 +6,35 @@ nobody. A due delivery takes the lane of its key like any other; its attempt is 
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 
 from sqlalchemy.engine import RowMapping
 
+from mediator.clock import Runtime
 from mediator.consuming.consumer import Consumer, ConsumerSettings
 from mediator.consuming.failures import failure_facts
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
+from mediator.consuming.lanes import Lanes
 from mediator.consuming.reading import Reader, reading_subscriber
 from mediator.consuming.subscriber import Subscriber
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.catalog import Received
 from mediator.messaging.supervision import ended, happens, keep_running
 from mediator.messaging.transport import Delivery
-from mediator.storage.database import Database, is_transient
+from mediator.storage.database import Database
+from mediator.storage.engines import is_transient
 from mediator.storage.parked import RUNNING, ParkedTable
 
 __all__ = ["Retries"]
 
 _BUSY_PAUSE_SECONDS = 0.05
-_SHORTEST_WAIT_SECONDS = 0.001
+_AHEAD = 2
+"""How many retries of a handler are under way for each that it runs at once: the next is there when one ends."""
+_SHORTEST_WAIT_SECONDS, _ORPHANS_EVERY_SECONDS = 0.001, 5.0
 
 
 class Retries:
@@ -43,7 +50,9 @@ class Retries:
         settings: ConsumerSettings,
         paused: set[str],
         one_suspect: asyncio.Lock,
+        runtime: Runtime,
     ) -> None:
+        self._runtime = runtime
         self._module, self._reader, self._idempotent = module, reader, idempotent
         self._consumers, self._settings, self._paused = consumers, settings, paused
         self._parked, self._database = ParkedTable(database), database
@@ -51,7 +60,8 @@ class Retries:
             subscriber.id: (subscriber, consumer) for consumer in consumers for subscriber in consumer.subscribers
         }
         self._reading, self._one_suspect = reading_subscriber(module), one_suspect
-        self._running: set[int] = set()
+        self._running: dict[int, str] = {}
+        self._next_look_for_orphans = 0.0
         self._wakened = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -68,14 +78,11 @@ class Retries:
     def start(self) -> None:
         """Begin to look for what is due."""
         name = f"retries.{self._module}"
-        self._task = asyncio.create_task(keep_running(name, self._run), name=name)
+        self._task = asyncio.create_task(keep_running(name, self._run, is_outage=is_transient), name=name)
 
-    async def stop(self, within: timedelta) -> None:
+    async def drain(self, within: timedelta) -> None:
         """Start no more retries, and let those under way finish for a while; the rest ends with its lane."""
-        self._stopping = True
-        self._wakened.set()
-        if self._task is not None:
-            await ended([self._task])
+        await self.end()
         try:
             async with asyncio.timeout(within.total_seconds()):
                 while self._running:
@@ -84,31 +91,60 @@ class Retries:
         except TimeoutError:
             return
 
+    async def end(self) -> None:
+        """Start no more retries."""
+        self._stopping = True
+        self._wakened.set()
+        if self._task is not None:
+            await ended([self._task])
+
     async def prepare(self) -> None:
         """Take over what is parked under former ids, and let go what waits for an order that is kept no more."""
         for subscriber, _ in self._subscribers.values():
-            if not subscriber.keeps_order:
-                await self._parked.unblock(subscriber.id)
-            for alias in subscriber.aliases:
-                await self._parked.rename_subscriber(alias, subscriber.id)
+            await self._idempotent.until_possible(partial(self._take_over, subscriber), lambda: self._stopping)
+
+    async def _take_over(self, subscriber: Subscriber) -> None:
+        if not subscriber.keeps_order:
+            await self._parked.unblock(subscriber.id)
+        for alias in subscriber.aliases:
+            await self._parked.rename_subscriber(alias, subscriber.id)
 
     async def _run(self) -> None:
         while not self._stopping:
             self._wakened.clear()
-            room = self._settings.retries_at_once - len(self._running)
-            running = frozenset(self._running)
-            rows = await self._parked.due(room, subscribers=self._active(), without_positions=running) if room else []
+            await self._release_orphans()
+            room = max(self._settings.retries_at_once - len(self._running), 1)
+            running, free = frozenset(self._running), self._with_room()
+            rows = await self._parked.due(room, subscribers=free, without_positions=running)
             for row in rows:
-                await self._start(row)
+                if row["subscriber_id"] in self._with_room():
+                    await self._start(row)
             if not rows:
-                due_in = await self._parked.next_due_in(subscribers=self._active(), without_positions=running)
+                due_in = await self._parked.next_due_in(subscribers=free, without_positions=running)
                 poll = self._settings.retry_poll
-                wait = poll if due_in is None or not room else min(due_in, poll)
+                wait = poll if due_in is None else min(due_in, poll)
                 await happens(self._wakened, max(wait.total_seconds(), _SHORTEST_WAIT_SECONDS))
+
+    async def _release_orphans(self) -> None:
+        """Off SQLite a delivery may be parked behind one that is just being handled by another process."""
+        now = self._runtime.monotonic()
+        if now >= self._next_look_for_orphans:
+            self._next_look_for_orphans = now + _ORPHANS_EVERY_SECONDS
+            await self._parked.release_orphans(self._active())
 
     def _active(self) -> list[str]:
         active = (name for name, (one, _) in self._subscribers.items() if one.entry.id not in self._paused)
         return [self._reading, *active]
+
+    def _with_room(self) -> list[str]:
+        """Those who may start another one: a handler that hangs must not keep the others from their retries."""
+        is_full = len(self._running) >= self._settings.retries_at_once
+        under_way = Counter(self._running.values())
+
+        def most_of(name: str) -> int:
+            return 1 if is_full or name == self._reading else _AHEAD * self._subscribers[name][0].entry.concurrency
+
+        return [name for name in self._active() if under_way[name] < most_of(name)]
 
     async def _start(self, row: RowMapping) -> None:
         delivery = Delivery(
@@ -124,11 +160,12 @@ class Retries:
         if row["subscriber_id"] == self._reading:
             await self._deliver_anew(row, received)
             return
-        self._running.add(row["position"])
+        self._running[row["position"]] = row["subscriber_id"]
         subscriber, consumer = self._subscribers[row["subscriber_id"]]
-        consumer.lanes[subscriber.id].put(received.envelope, lambda: self._retry(subscriber, received, row))
+        lanes = consumer.lanes[subscriber.id]
+        lanes.put(received.envelope, lambda: self._retry(subscriber, received, row, lanes))
 
-    async def _retry(self, subscriber: Subscriber, received: Received, row: RowMapping) -> None:
+    async def _retry(self, subscriber: Subscriber, received: Received, row: RowMapping, lanes: Lanes) -> None:
         # Whatever was running when the process died is a suspect. They run one at a time, so that the one which kills
         # is counted alone and does not take its neighbours' attempts with it.
         suspicious = row["reason"] == RUNNING
@@ -136,20 +173,20 @@ class Retries:
             async with self._one_suspect if suspicious else nullcontext():
                 if self._stopping:
                     return
-                await self._idempotent.retry(subscriber, received, row)
+                await self._idempotent.retry(subscriber, received, row, lanes.is_stopping)
         except Exception as error:
+            # The delivery is due again, after a breath.
+            await asyncio.sleep(_BUSY_PAUSE_SECONDS)
             if not is_transient(error):
                 raise
-            # Nobody's failure: the delivery is due again, after a breath.
-            await asyncio.sleep(_BUSY_PAUSE_SECONDS)
         finally:
-            self._running.discard(row["position"])
+            self._running.pop(row["position"], None)
             self._wakened.set()
 
     async def _deliver_anew(self, row: RowMapping, received: Received) -> None:
         """A message that could not be read once, and now can: it goes to everybody who listens."""
         for subscriber, _ in self._subscribers.values():
             if subscriber.wanted_class(received) is not None:
-                await self._idempotent.deliver(subscriber, received, set_aside=True)
+                await self._idempotent.deliver(subscriber, received, lambda: self._stopping, set_aside=True)
         async with self._database.begin() as connection:
             await self._parked.finish(connection, row["position"], row["attempts"])

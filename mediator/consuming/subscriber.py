@@ -21,6 +21,8 @@ class Subscriber:
     entry: SubscriberEntry
     build: Build
     invoke: Invoke
+    middleware: Sequence[Build] = ()
+    """What stands around it, the outermost first."""
 
     def wanted_class(self, received: Received) -> type[IntegrationEvent] | None:
         """The class as which this handler takes the event; None when it does not listen to it."""

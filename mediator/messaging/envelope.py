@@ -45,7 +45,7 @@ class Envelope:
 
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> "Envelope":
-        """The envelope that a row of the outbox or of the history holds."""
+        """The envelope that a row of the outbox holds; raises ValueError when somebody else has written to it."""
         return cls(
             event_id=row["event_id"],
             topic=row["topic"],
@@ -58,6 +58,15 @@ class Envelope:
             correlation_id=row["correlation_id"],
             causation_id=row["causation_id"],
             traceparent=row["traceparent"],
-            headers=json.loads(row["headers"]),
+            headers=_headers(row["headers"]),
             handed_over=row["attempts"],
         )
+
+
+def _headers(text: str) -> Mapping[str, str]:
+    if text == "{}":
+        return _NO_HEADERS
+    headers = json.loads(text)
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise ValueError(f"its headers are no texts by name: {text[:200]}")
+    return headers

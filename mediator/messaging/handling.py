@@ -16,6 +16,11 @@ Build: TypeAlias = Callable[[Any], Any]
 class HandlingUnitOfWork(UnitOfWork, Protocol):
     """A unit of work that a handler runs in."""
 
+    @property
+    def context(self) -> MessageContext:
+        """What is known of the message."""
+        ...
+
     async def dispatch_events(self) -> None:
         """Dispatch the domain events recorded so far, and what they lead to."""
         ...

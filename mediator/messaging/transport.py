@@ -36,6 +36,8 @@ class Capabilities:
     ordered: bool
     """Keeps the order of a partition key."""
     wildcards: bool = False
+    in_process: bool = False
+    """Delivers to nobody but this process, so whoever relays has to consume as well."""
 
 
 @dataclass(frozen=True, slots=True)

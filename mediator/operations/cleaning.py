@@ -8,11 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mediator.messaging.supervision import ended, happens, keep_running
 from mediator.storage.database import Database
-from mediator.storage.retention import purge_dead, purge_discarded, purge_inbox, purge_sent
+from mediator.storage.engines import is_transient
+from mediator.storage.partitions import tend_partitions
+from mediator.storage.retention import purge_dead, purge_discarded, purge_inbox, purge_locks, purge_sent
 
 __all__ = ["Cleaner", "RetentionSettings"]
 
 log = structlog.get_logger(__name__)
+_UNUSED_LOCKS = timedelta(days=1)
 
 
 class RetentionSettings(BaseModel):
@@ -24,10 +27,18 @@ class RetentionSettings(BaseModel):
         default=timedelta(days=1), ge=timedelta(0), description="history of sent events; 0 keeps none"
     )
     inbox: timedelta = Field(default=timedelta(days=30), ge=timedelta(minutes=1), description="reach of deduplication")
-    discarded: timedelta = Field(default=timedelta(days=30), ge=timedelta(0))
+    inbox_partition: timedelta | None = Field(
+        default=None,
+        ge=timedelta(hours=1),
+        le=timedelta(days=366),
+        description="on PostgreSQL, the time that one partition of the inbox is for; None keeps it one table",
+    )
+    discarded: timedelta = Field(
+        default=timedelta(days=30), ge=timedelta(0), description="discarded letters, from the discard on"
+    )
     dead: timedelta | None = Field(default=None, ge=timedelta(days=1), description="dead letters; None keeps them")
     every: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0))
-    batch: int = Field(default=1_000, ge=1, le=100_000, description="rows removed in one transaction")
+    batch: int = Field(default=1_000, ge=1, le=10_000, description="rows removed in one transaction")
 
 
 class Cleaner:
@@ -40,7 +51,7 @@ class Cleaner:
 
     def start(self) -> None:
         """Begin to clean in the background."""
-        self._task = asyncio.create_task(keep_running("cleaner", self._run), name="cleaner")
+        self._task = asyncio.create_task(keep_running("cleaner", self._run, is_outage=is_transient), name="cleaner")
 
     async def stop(self) -> None:
         """End at once: what is not cleaned now is cleaned after the next start."""
@@ -51,11 +62,14 @@ class Cleaner:
     async def clean(self) -> int:
         """Remove everything that has expired by now; gives the number of rows."""
         settings, removed = self._settings, 0
+        if settings.inbox_partition is not None:
+            removed = await tend_partitions(self._database, settings.inbox_partition, settings.inbox, settings.batch)
         for purge, age in (
             (purge_sent, settings.sent),
             (purge_inbox, settings.inbox),
             (purge_discarded, settings.discarded),
             (purge_dead, settings.dead),
+            (purge_locks, _UNUSED_LOCKS),
         ):
             while age is not None and (rows := await purge(self._database, age, settings.batch)):
                 removed += rows

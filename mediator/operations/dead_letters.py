@@ -27,15 +27,16 @@ from mediator.messaging.cloudevents import from_headers, to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.limits import Limits
 from mediator.operations import audit as trail
+from mediator.storage.columns import database_now
 from mediator.storage.database import Database
 from mediator.storage.inbox import InboxTable
-from mediator.storage.outbox import insert_statement, slot_of
-from mediator.storage.parked import DEAD, DISCARDED, RETRY, ParkedTable
+from mediator.storage.outbox import OutboxInsert, slot_of
+from mediator.storage.parked import DEAD, DISCARDED, RETRY, SENDING_SIDE, ParkedTable
 
-__all__ = ["SENDING_SIDE", "DeadLetter", "DeadLetterGroup", "DeadLetters"]
+__all__ = ["DeadLetter", "DeadLetterGroup", "DeadLetters"]
 
-SENDING_SIDE = "@outbox"
-"""The subscriber id of what could not be sent."""
+# A statement has at most 32,767 parameters on PostgreSQL, and not many more on SQLite.
+_POSITIONS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class DeadLetter:
     attempts: int
     parked_at: datetime
     died_at: datetime
+    """When it died, or was discarded or restored since: what `RetentionSettings` counts from."""
     topic: str
     partition_key: str | None
     headers: Mapping[str, str]
@@ -150,7 +152,7 @@ class DeadLetters:
         async with self._database.begin() as connection:
             rows = await self._chosen(connection, "discard", positions, DEAD)
             for row in rows:
-                await self._parked.set_status(connection, row["position"], DEAD, DISCARDED)
+                await self._decide(connection, row["position"], DEAD, DISCARDED)
                 if row["partition_key"] is not None:
                     await self._parked.release_next(connection, row["subscriber_id"], row["partition_key"])
                 await self._record(connection, "discard", row, actor, reason)
@@ -163,7 +165,7 @@ class DeadLetters:
         async with self._database.begin() as connection:
             rows = await self._chosen(connection, "restore", positions, DISCARDED)
             for row in rows:
-                await self._parked.set_status(connection, row["position"], DISCARDED, DEAD)
+                await self._decide(connection, row["position"], DISCARDED, DEAD)
                 await self._record(connection, "restore", row, actor, reason)
         return len(rows)
 
@@ -198,7 +200,7 @@ class DeadLetters:
                 },
                 delay=timedelta(0),
             )
-            await self._parked.set_status(connection, position, DEAD, DISCARDED)
+            await self._decide(connection, position, DEAD, DISCARDED)
             await self._record(connection, "edit and replay", row, actor, reason, detail=str(envelope.event_id))
         self._wake()
         return envelope.event_id
@@ -237,7 +239,10 @@ class DeadLetters:
         self, connection: AsyncConnection, action: str, positions: Iterable[int], status: str
     ) -> Sequence[RowMapping]:
         row, wanted = self._database.tables.parked.c, sorted(set(positions))
-        found = await self._parked.find(row.position.in_(wanted), row.status == status, connection=connection)
+        found: list[RowMapping] = []
+        for start in range(0, len(wanted), _POSITIONS_AT_ONCE):
+            some = row.position.in_(wanted[start : start + _POSITIONS_AT_ONCE])
+            found.extend(await self._parked.find(some, row.status == status, connection=connection))
         if missing := set(wanted) - {one["position"] for one in found}:
             raise OperationRefusedError(
                 action,
@@ -246,6 +251,10 @@ class DeadLetters:
                 "It may have been replayed or discarded meanwhile: list them again",
             )
         return found
+
+    async def _decide(self, connection: AsyncConnection, position: int, before: str, after: str) -> None:
+        # Its age counts from now: cleaning would remove an old letter before a person can think again.
+        await self._parked.set_status(connection, position, before, after, died_at=database_now())
 
     async def _replay(
         self, connection: AsyncConnection, row: RowMapping, actor: str, reason: str | None, *, force: bool
@@ -293,7 +302,7 @@ class DeadLetters:
             "module": envelope.source.rsplit("/", 1)[-1],
             "cause": "replay",
         }
-        await connection.execute(insert_statement(self._database.tables), [values])
+        await OutboxInsert(self._database.tables).execute(connection, [values])
         await connection.execute(
             self._database.tables.parked.delete().where(self._database.tables.parked.c.position == row["position"])
         )

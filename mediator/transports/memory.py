@@ -59,7 +59,7 @@ class MemoryTransport:
     """The default transport."""
 
     name = "memory"
-    capabilities = Capabilities(durable=True, ordered=True)
+    capabilities = Capabilities(durable=True, ordered=True, in_process=True)
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
