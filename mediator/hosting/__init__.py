@@ -11,10 +11,12 @@ from mediator.operations.cleaning import RetentionSettings
 from mediator.operations.dead_letters import DeadLetter
 from mediator.operations.lineage import LineageNode
 from mediator.publishing.relay import RelaySettings
+from mediator.storage.database import DatabaseSettings
 
 __all__ = [
     "BlockingMediator",
     "ConsumerSettings",
+    "DatabaseSettings",
     "DeadLetter",
     "Limits",
     "LineageNode",

@@ -16,8 +16,7 @@ stopping, whenever and however that happens.
 
 import asyncio
 import inspect
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -30,30 +29,32 @@ import structlog
 from mediator.application import Mediator, MessageContext, PipelineBehavior, Publishable
 from mediator.clock import Runtime
 from mediator.errors import DrainTimeoutError, NotRunningError, SettingsError, UsageError
-from mediator.hosting.composition import Composition
+from mediator.hosting.arguments import check_arguments, check_names, check_roles, mapped_environment
+from mediator.hosting.composition import Composition, Middleware
 from mediator.hosting.mediator import StableMediator
 from mediator.hosting.module import Bindings, Module
 from mediator.hosting.running import Running
 from mediator.hosting.services import DatabaseServices, refuse_inside
-from mediator.hosting.settings import MediatorSettings
+from mediator.hosting.settings import ROLES, MediatorSettings, Role
 from mediator.messaging.registry import Registry
+from mediator.messaging.supervision import shielded
 from mediator.messaging.transport import Transport
 from mediator.observability import Counters
 from mediator.operations.dead_letters import DeadLetter, DeadLetters
 from mediator.operations.describe import describe
 from mediator.operations.lineage import LineageNode, lineage_of
+from mediator.operations.pauses import RELAY, Pauses
 from mediator.publishing.mediator import new_lineage
 from mediator.publishing.unit_of_work import SqlUnitOfWork, current_unit_of_work, join_unit_of_work
 from mediator.storage.database import Database, checked_url
-from mediator.storage.schema import create_schema, ddl, verify_schema
+from mediator.storage.schema import create_schema, ddl, take_over, verify_schema
+from mediator.storage.slots import verify_slot_locks
 from mediator.storage.tables import Tables
 from mediator.transports import transport_for
 
 __all__ = ["MediatorApp", "OnDeadLetter"]
 
 log = structlog.get_logger(__name__)
-_LONGEST_NAME = 40
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 OnDeadLetter = Callable[[DeadLetter], Awaitable[None] | None]
 
 
@@ -68,31 +69,40 @@ class MediatorApp:
         database: str,
         environment: str,
         transport: str | Transport = "memory://",
+        roles: Collection[Role] = ROLES,
         environments: Mapping[str, str] | None = None,
         contracts: Sequence[str] = (),
         bindings: Bindings = (),
         behaviors: Sequence[type[PipelineBehavior]] = (),
+        middleware: Sequence[Middleware] = (),
         schema: Literal["auto", "create", "verify", "ignore"] = "auto",
         settings: MediatorSettings | None = None,
         runtime: Runtime | None = None,
         on_dead_letter: OnDeadLetter | None = None,
         instance: str = "main",
     ) -> None:
-        for setting, value in (("name", name), ("instance", instance)):
-            if not _NAME.fullmatch(value) or len(value) > _LONGEST_NAME:
-                raise SettingsError(setting, value, "use lower-case words joined by dashes, at most 40 characters")
-        _check_arguments(modules, contracts, behaviors, schema, settings, on_dead_letter)
+        check_names(name=name, instance=instance)
+        check_arguments(modules, contracts, behaviors, middleware, schema, settings, on_dead_letter)
+        check_roles(roles)
         self.name = name
-        self.environment = _mapped(environment, environments or {})
+        self.environment = mapped_environment(environment, environments or {})
         self.counters = Counters()
         self._modules, self._contracts, self._bindings = tuple(modules), tuple(contracts), tuple(bindings)
-        self._behaviors, self._schema, self._instance = tuple(behaviors), schema, instance
+        self._behaviors, self._middleware = tuple(behaviors), tuple(middleware)
+        self._schema, self._instance = schema, instance
         self._settings, self._runtime = settings or MediatorSettings(), runtime or Runtime()
         self._transport, self._on_dead_letter = transport, on_dead_letter
-        self._database_urls = {module.name: module.database or database for module in modules}
-        self._tables = Tables(self._settings.table_prefix, self._settings.schema_name)
-        for url in self._database_urls.values():
-            checked_url(url)
+        self._roles = frozenset(roles)
+        self._places = {
+            module.name: (
+                database if module.database is None else module.database,
+                self._settings.schema_name if module.schema_name is None else module.schema_name,
+            )
+            for module in modules
+        }
+        checked_url(database)
+        for url, schema_name in self._places.values():
+            Tables(self._settings.table_prefix, schema_name, checked_url(url).get_backend_name())
         self.mediator: Mediator = StableMediator(lambda what: self._started(what).mediator)
         """Sends commands and queries while the application runs."""
         self._running: Running | None = None
@@ -108,6 +118,7 @@ class MediatorApp:
             self._contracts,
             self._bindings,
             self._behaviors,
+            self._middleware,
             {
                 Mediator: lambda: self.mediator,
                 MediatorApp: lambda: self,
@@ -125,9 +136,9 @@ class MediatorApp:
         """The wiring report: who handles, converts and publishes what."""
         return describe(self.registry)
 
-    def ddl(self) -> str:
-        """The toolkit's tables as SQL text."""
-        return "\n".join(ddl(database) for database in {id(one): one for one in self._databases().values()}.values())
+    def ddl(self, since: str | None = None) -> str:
+        """The toolkit's tables as SQL text; or what leads there from tables of the version `since`."""
+        return "\n".join(ddl(database, since) for database in dict.fromkeys(self._databases().values()))
 
     @property
     def transport(self) -> Transport:
@@ -154,6 +165,7 @@ class MediatorApp:
         if joined is not None:
             yield joined
             return
+        self._started("unit_of_work()").check_role("unit_of_work()")
         lineage = new_lineage(self._runtime, "unit of work", correlation_id, traceparent)
         context = MessageContext(
             message_id=lineage.message_id,
@@ -176,6 +188,17 @@ class MediatorApp:
         async with self.unit_of_work(module) as uow:
             uow.publish(*events)
 
+    async def publish_direct(self, *events: Publishable, module: str | None = None) -> None:
+        """Hand events to the transport at once, past the outbox: what is lost on the way is lost.
+
+        Raises the transport's first error when all outcomes are known. `memory://` confirms when the handlers are done.
+        """
+        refuse_inside("publish_direct()")
+        async with self.unit_of_work(module) as uow:
+            uow.publish(*events)
+            rows = uow.take_rows()
+        await self._started("publish_direct()").publish_direct(rows)
+
     async def drained(self, timeout: timedelta = timedelta(seconds=30), *, scheduled: bool = True) -> None:
         """Return when nothing is pending anywhere: outbox, handlers, retries, and scheduled events unless left out.
 
@@ -191,17 +214,31 @@ class MediatorApp:
             what = ", ".join(f"{count} {name}" for name, count in pending.items())
             raise DrainTimeoutError(timeout, what or "nothing any more") from None
 
-    def pause(self, subscriber_id: str) -> None:
-        """Let a handler rest: what arrives for it is kept, and nothing else waits for it."""
-        self._known(subscriber_id)
-        self._started("pause()").paused.add(subscriber_id)
+    def pause(self, name: str) -> None:
+        """Let a handler, all of a module, or the relays ("@relay") rest in this process, as long as it runs.
 
-    def resume(self, subscriber_id: str) -> None:
-        """Let a handler work again, beginning with what was kept."""
-        self._known(subscriber_id)
-        running = self._started("resume()")
-        running.paused.discard(subscriber_id)
-        running.wake()
+        What arrives for a handler that rests is kept, and nothing else waits for it.
+        """
+        self._pauses_for("pause()", name).begin(name)
+
+    def resume(self, name: str) -> None:
+        """End a `pause` of this name; a handler begins with what was kept."""
+        self._pauses_for("resume()", name).end(name)
+
+    async def pause_everywhere(self, name: str, *, actor: str = "application", reason: str | None = None) -> None:
+        """The same in every process within a second or two, and after restarts, until `resume_everywhere`."""
+        refuse_inside("pause_everywhere()")
+        await self._pauses_for("pause_everywhere()", name).begin_everywhere(name, actor, reason)
+
+    async def resume_everywhere(self, name: str, *, actor: str = "application", reason: str | None = None) -> None:
+        """End a `pause_everywhere` of this name."""
+        refuse_inside("resume_everywhere()")
+        await self._pauses_for("resume_everywhere()", name).end_everywhere(name, actor, reason)
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """The handlers that rest in this process now, and "@relay" when its relays do."""
+        return frozenset(self._started("paused").pauses.active)
 
     async def lineage(self, correlation_id: str) -> Sequence[LineageNode]:
         """All that a correlation id set off, as trees."""
@@ -225,19 +262,21 @@ class MediatorApp:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            await self._stack.aclose()
-        finally:
-            self._running = None
+        await self._stack.aclose()
 
     async def _start(self) -> None:
         composition, databases = self._composition, self._databases()
         async with AsyncExitStack() as stack:
-            for database in {id(one): one for one in databases.values()}.values():
-                stack.push_async_callback(database.close)
+            for database in dict.fromkeys(databases.values()):
+                stack.push_async_callback(_close, database)
                 await database.open()
                 await self._prepare(database)
+                if "relay" in self._roles:
+                    await verify_slot_locks(database)
             transport = transport_for(self._transport) if isinstance(self._transport, str) else self._transport
+            if transport.capabilities.in_process and len(self._roles & {"relay", "consume"}) == 1:
+                fix = f"transport {transport.name!r} delivers within the process: give it both relay and consume"
+                raise SettingsError("roles", sorted(self._roles), fix)
             running = Running(
                 composition,
                 databases,
@@ -246,24 +285,39 @@ class MediatorApp:
                 self._runtime,
                 self.counters,
                 self._instance,
+                self._roles,
                 self._died,
             )
+            # Known before it has started: what was left undone runs at once, and may send commands.
+            self._running = running
+            stack.callback(self._forget_running)
             await stack.enter_async_context(running.started())
             self._stack = stack.pop_all()
-        self._running = running
 
     def _databases(self) -> dict[str, Database]:
-        made: dict[str, Database] = {}
-        for url in self._database_urls.values():
-            if url not in made:
-                made[url] = Database(url, self._tables)
-        return {module: made[url] for module, url in self._database_urls.items()}
+        """The database of each module; modules at one place share one."""
+        made = {place: self._database(*place) for place in dict.fromkeys(self._places.values())}
+        return {module: made[place] for module, place in self._places.items()}
+
+    def _database(self, url: str, schema_name: str | None) -> Database:
+        settings = self._settings
+        return Database(
+            url,
+            prefix=settings.table_prefix,
+            schema=schema_name,
+            settings=settings.database,
+            partitioned_inbox=settings.retention.inbox_partition is not None,
+        )
 
     async def _prepare(self, database: Database) -> None:
-        if self._schema in ("auto", "create"):
+        if self._schema == "create" or (self._schema == "auto" and database.dialect == "sqlite"):
             await create_schema(database)
         if self._schema != "ignore":
             await verify_schema(database)
+            await take_over(database, self.name)
+
+    def _forget_running(self) -> None:
+        self._running = None
 
     def _started(self, what: str) -> Running:
         if self._running is None:
@@ -276,10 +330,12 @@ class MediatorApp:
             raise SettingsError("module", module, f"this application has {', '.join(running.of_module)}")
         return running.of_module[module]
 
-    def _known(self, subscriber_id: str) -> None:
-        known = [entry.id for entry in self.registry.subscribers]
-        if subscriber_id not in known:
-            raise SettingsError("subscriber_id", subscriber_id, f"this application has {', '.join(known) or 'none'}")
+    def _pauses_for(self, what: str, name: str) -> Pauses:
+        running = self._started(what)
+        if name not in self.registry.modules and not running.named(name):
+            known = [*(entry.id for entry in self.registry.subscribers), *self.registry.modules, RELAY]
+            raise SettingsError("name", name, f"this application has {', '.join(known)}")
+        return running.pauses
 
     async def _died(self, services: DatabaseServices, subscriber_id: str, event_id: UUID) -> None:
         log.error("delivery.died", subscriber=subscriber_id, event_id=str(event_id))
@@ -296,44 +352,5 @@ class MediatorApp:
                 log.exception("dead_letter_hook.failed", subscriber=subscriber_id, event_id=str(event_id))
 
 
-def _check_arguments(
-    modules: Any, contracts: Any, behaviors: Any, schema: Any, settings: Any, on_dead_letter: Any
-) -> None:
-    """What type checkers would find; not everybody has one."""
-    if not modules:
-        raise SettingsError("modules", list(modules), "give at least one Module")
-    for module in modules:
-        if not isinstance(module, Module):
-            raise SettingsError("modules", module, f"use Module({module!r}, package=...)")
-    if isinstance(contracts, str):
-        raise SettingsError("contracts", contracts, f"use a list: [{contracts!r}]")
-    for behavior in behaviors:
-        if not (isinstance(behavior, type) and issubclass(behavior, PipelineBehavior)):
-            raise SettingsError("behaviors", behavior, "list classes, subclasses of PipelineBehavior")
-    if schema not in ("auto", "create", "verify", "ignore"):
-        raise SettingsError("schema", schema, 'use "auto", "create", "verify" or "ignore"')
-    if settings is not None and not isinstance(settings, MediatorSettings):
-        raise SettingsError("settings", settings, "use MediatorSettings(...)")
-    if on_dead_letter is not None and not callable(on_dead_letter):
-        raise SettingsError("on_dead_letter", on_dead_letter, "use a function of a DeadLetter")
-
-
-def _mapped(environment: str, environments: Mapping[str, str]) -> str:
-    """The environment's name in topics, by explicit mapping, so that no two share one."""
-    names: dict[str, str] = {}
-    for long, short in environments.items():
-        first = names.setdefault(short, long)
-        if first != long:
-            raise SettingsError("environments", dict(environments), f"{first!r} and {long!r} both become {short!r}")
-    if environment not in environments and environment in names:
-        raise SettingsError(
-            "environment", environment, f"that is the short name of {names[environment]!r}: use the long one"
-        )
-    mapped = environments.get(environment, environment)
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", mapped):
-        raise SettingsError(
-            "environment",
-            environment,
-            f'use lower-case letters, digits and dashes, or map it: environments={{{environment!r}: "dev"}}',
-        )
-    return mapped
+async def _close(database: Database) -> None:
+    await shielded(database.close())

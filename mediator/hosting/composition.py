@@ -5,11 +5,17 @@ Nothing here opens a database or a transport; whatever is wrong is raised as one
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import injector
 
-from mediator.application import PipelineBehavior, Validator, Validators
+from mediator.application import (
+    HandlingMiddleware,
+    PipelineBehavior,
+    PublishingMiddleware,
+    Validator,
+    Validators,
+)
 from mediator.errors import Fault, WiringError
 from mediator.hosting.injection import MissingBindingError, Plan, Plans
 from mediator.hosting.module import Bindings, Module
@@ -17,7 +23,11 @@ from mediator.hosting.wiring import build_registry
 from mediator.messaging.handling import Build
 from mediator.messaging.registry import HandlerEntry, Registry, SubscriberEntry
 
-__all__ = ["Composition"]
+__all__ = ["Composition", "Middleware"]
+
+Middleware: TypeAlias = (
+    PublishingMiddleware | HandlingMiddleware | type[PublishingMiddleware] | type[HandlingMiddleware]
+)
 
 
 class Composition:
@@ -31,6 +41,7 @@ class Composition:
         contracts: Sequence[str],
         bindings: Bindings,
         behaviors: Sequence[type[PipelineBehavior]],
+        middleware: Sequence[Middleware],
         provided: Mapping[type[Any], Callable[[], Any]],
     ) -> None:
         self.registry, faults = build_registry(application, environment, modules, contracts)
@@ -47,17 +58,23 @@ class Composition:
                 binder.bind(interface, to=injector.CallableProvider(provide))
 
         root = _injector("the application", [bind_provided, *bindings], None, faults)
-        self._compile(self.behaviors, Plans(root), faults)
+        classes = [one for one in middleware if isinstance(one, type)]
+        self._compile([*self.behaviors, *classes], Plans(root), faults)
         by_module = _classes_of(self.registry)
         for module in modules:
             own = _injector(f"module {module.name!r}", list(module.bindings), root, faults)
             self._compile(by_module.get(module.name, ()), Plans(own), faults)
         if faults:
             raise WiringError(faults)
+        self.publishing_middleware = [self._build(one) for one in middleware if _is(one, PublishingMiddleware)]
+        self.handling_middleware = [self._build(one) for one in middleware if _is(one, HandlingMiddleware)]
 
     def plan(self, wanted: type[Any]) -> Build:
         """How to build `wanted` from what a unit of work has."""
         return self._plans[wanted].build
+
+    def _build(self, one: Middleware) -> Build:
+        return self.plan(one) if isinstance(one, type) else lambda _uow: one
 
     def _compile(self, classes: Sequence[type[Any]], plans: Plans, faults: list[Fault]) -> None:
         for wanted in classes:
@@ -77,6 +94,10 @@ class Composition:
                 by_type.setdefault(entry.message_type, []).append(self.plan(entry.handler_class)(None))
             self._validators = Validators(by_type)
         return self._validators
+
+
+def _is(one: Middleware, kind: type[Any]) -> bool:
+    return issubclass(one, kind) if isinstance(one, type) else isinstance(one, kind)
 
 
 def _injector(

@@ -29,6 +29,9 @@ class Module:
     exclude: tuple[str, ...] = ()
     """Dotted names below `package` that are not imported: migrations, scripts."""
     database: str | None = None
+    """URL of a database of its own."""
+    schema_name: str | None = None
+    """Where its outbox, inbox and parked deliveries are, in its database; not on SQLite."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from mediator.application import MessageContext
@@ -15,18 +16,23 @@ from mediator.consuming.parking import Parking
 from mediator.consuming.reading import Reader
 from mediator.consuming.retries import Retries
 from mediator.consuming.subscriber import Subscriber
+from mediator.errors import RoleError
 from mediator.hosting.composition import Composition
 from mediator.hosting.services import DatabaseServices
-from mediator.hosting.settings import MediatorSettings
+from mediator.hosting.settings import MediatorSettings, Role
 from mediator.messaging.invocation import compile_invocation
 from mediator.messaging.lineage import Lineage
 from mediator.messaging.registry import SubscriberEntry
+from mediator.messaging.supervision import shielded, together
 from mediator.messaging.transport import Transport
 from mediator.observability import Counters
+from mediator.operations.pauses import RELAY, Pauses
+from mediator.publishing.direct import publish_direct
 from mediator.publishing.dispatcher import DomainEventDispatcher
 from mediator.publishing.mediator import UnitOfWorkMediator
 from mediator.publishing.unit_of_work import SqlUnitOfWork
 from mediator.storage.database import Database
+from mediator.storage.engines import is_transient
 
 __all__ = ["Running"]
 
@@ -45,18 +51,30 @@ class Running:
         runtime: Runtime,
         counters: Counters,
         instance: str,
+        roles: frozenset[Role],
         died: Callable[[DatabaseServices, str, UUID], Awaitable[None]],
     ) -> None:
-        self.paused: set[str] = set()
+        self._roles = roles
         self._one_suspect = asyncio.Lock()
         self.transport = transport
         self._settings, self._runtime, self._counters = settings, runtime, counters
         self._composition, self._instance = composition, instance
         registry = composition.registry
+        self.pauses = Pauses(databases[registry.modules[0]], self.named, self.wake)
         dispatcher = DomainEventDispatcher(registry, composition.plan)
         by_database = {
             id(database): DatabaseServices(
-                database, registry, dispatcher, transport, settings, runtime, counters, self._wake_retries, died
+                database,
+                registry,
+                dispatcher,
+                transport,
+                settings,
+                runtime,
+                counters,
+                self._wake_retries,
+                died,
+                composition.publishing_middleware,
+                self.pauses.active,
             )
             for database in databases.values()
         }
@@ -70,6 +88,7 @@ class Running:
             self._database_of,
             runtime,
             lambda: self._accepting,
+            self.check_role,
         )
         self.consumers: list[Consumer] = []
         self.retries: list[Retries] = []
@@ -81,30 +100,50 @@ class Running:
     async def started(self) -> AsyncIterator[None]:
         """Start everything; on leaving, stop it in the order of an event's way."""
         async with AsyncExitStack() as stack:
-            await self.transport.open()
-            stack.push_async_callback(self._close_relays)
-            stack.push_async_callback(self.transport.close)
-            topics = sorted({topic for consumer in self.consumers for topic in consumer.topics})
-            await self.transport.provision(topics, [consumer.group for consumer in self.consumers])
-            stack.push_async_callback(self._stop_consumers)
-            for consumer in self.consumers:
-                await consumer.start()
-            for retries in self.retries:
-                await retries.prepare()
-                retries.start()
-            for services in self.services:
-                stack.push_async_callback(services.cleaner.stop)
-                services.relay.start()
-                services.cleaner.start()
-                stack.push_async_callback(services.relay.stop)
+            if self._roles & {"relay", "consume"}:
+                await self.transport.open()
+                stack.push_async_callback(self._close_relays)
+                stack.push_async_callback(self.transport.close)
+            # Handlers send commands, from the first to the last that runs.
             self._accepting = True
+            stack.callback(self._refuse)
+            for services in self.services:
+                await stack.enter_async_context(services.telling())
+            if self._roles & {"relay", "consume"}:
+                await stack.enter_async_context(self.pauses.watched())
+            if "consume" in self._roles:
+                await self._start_consumers(stack)
+            if "relay" in self._roles:
+                for services in self.services:
+                    await stack.enter_async_context(services.relaying())
             yield
+
+    async def _start_consumers(self, stack: AsyncExitStack) -> None:
+        topics = sorted({topic for consumer in self.consumers for topic in consumer.topics})
+        await self.transport.provision(topics, [consumer.group for consumer in self.consumers])
+        stack.push_async_callback(self._stop_consumers)
+        for consumer in self.consumers:
+            await consumer.start()
+        for retries in self.retries:
+            await retries.prepare()
+            retries.start()
+
+    async def publish_direct(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Hand events to the transport, past the outbox."""
+        if not self._roles & {"relay", "consume"}:
+            raise RoleError("publish_direct()", "relay", sorted(self._roles))
+        await publish_direct(self.transport, rows)
 
     async def pending(self, *, scheduled: bool) -> dict[str, int]:
         """What still has to happen, by kind; empty when there is nothing."""
         found: Counter[str] = Counter()
         for services in self.services:
-            found.update(await services.pending(self.paused))
+            try:
+                found.update(await services.pending(self.pauses.active))
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                found["databases that do not answer"] += 1
         if not scheduled:
             del found["scheduled events"]
         found["consumers at work"] = sum(not consumer.is_idle for consumer in self.consumers)
@@ -120,6 +159,16 @@ class Running:
             clean = 0 if await self.pending(scheduled=scheduled) else clean + 1
             if clean == 0:
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    def named(self, name: str) -> set[str]:
+        """Whom the name of a handler or module means, or RELAY."""
+        subscribers = self._composition.registry.subscribers
+        return {RELAY} & {name} | {entry.id for entry in subscribers if name in (entry.id, entry.module)}
+
+    def check_role(self, what: str) -> None:
+        """Raise RoleError when this process does not begin units of work."""
+        if "publish" not in self._roles:
+            raise RoleError(what, "publish", sorted(self._roles))
 
     def wake(self) -> None:
         """Look at everything now."""
@@ -161,8 +210,9 @@ class Running:
                 idempotent,
                 services.database,
                 self._settings.consumer,
-                self.paused,
+                self.pauses.active,
                 self._one_suspect,
+                self._runtime,
             )
         )
 
@@ -177,6 +227,7 @@ class Running:
                 entry=entry,
                 build=self._composition.plan(entry.handler_class),
                 invoke=compile_invocation(entry.handler_class),
+                middleware=self._composition.handling_middleware,
             )
             for entry in entries
             for suffix in (f"@{self._instance}" if entry.broadcast else "",)
@@ -198,7 +249,7 @@ class Running:
             self.transport,
             self._settings.consumer,
             self._runtime,
-            self.paused,
+            self.pauses.active,
         )
 
     def _wake_retries(self) -> None:
@@ -209,13 +260,16 @@ class Running:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.drain_on_stop.total_seconds()
         try:
-            # Handlers that are still at work may send commands.
-            await asyncio.gather(*(retries.stop(self._settings.drain_on_stop) for retries in self.retries))
+            await together(*(retries.drain(self._settings.drain_on_stop) for retries in self.retries))
             left = timedelta(seconds=max(deadline - loop.time(), 0))
-            await asyncio.gather(*(consumer.stop(left) for consumer in self.consumers))
+            await together(*(consumer.drain(left) for consumer in self.consumers))
         finally:
-            self._accepting = False
+            # A cancellation ends the draining; what has not finished by then must not commit after the end either.
+            ends = [*(retries.end() for retries in self.retries), *(consumer.end() for consumer in self.consumers)]
+            await shielded(together(*ends))
+
+    def _refuse(self) -> None:
+        self._accepting = False
 
     async def _close_relays(self) -> None:
-        for services in self.services:
-            await services.relay.close()
+        await shielded(together(*(services.relay.close() for services in self.services)))

@@ -1,6 +1,7 @@
 """What runs on one database: its units of work, its relay, its cleaning, its dead letters."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,21 +13,28 @@ from mediator.clock import Runtime
 from mediator.consuming.failures import failure_facts
 from mediator.errors import UsageError
 from mediator.hosting.settings import MediatorSettings
+from mediator.messaging.handling import Build
 from mediator.messaging.lineage import Lineage
 from mediator.messaging.registry import Registry
+from mediator.messaging.supervision import shielded, together
 from mediator.messaging.transport import Transport
 from mediator.observability import Counters
 from mediator.operations.cleaning import Cleaner
-from mediator.operations.dead_letters import SENDING_SIDE, DeadLetters
+from mediator.operations.dead_letters import DeadLetters
+from mediator.operations.pauses import RELAY
 from mediator.publishing.dispatcher import DomainEventDispatcher
 from mediator.publishing.outbox import OutboxWriter
 from mediator.publishing.relay import Relay
 from mediator.publishing.unit_of_work import SqlUnitOfWork, UnitOfWorkServices, current_unit_of_work
+from mediator.publishing.wakeup import Notifier, listening
 from mediator.storage.database import Database
+from mediator.storage.locks import KeyLocks
 from mediator.storage.outbox import SLOTS, OutboxTable
-from mediator.storage.parked import RETRY, ParkedTable
+from mediator.storage.parked import RETRY, SENDING_SIDE, ParkedTable
 
 __all__ = ["DatabaseServices", "refuse_inside"]
+
+_ASKED_WITHIN = timedelta(minutes=1)
 
 
 def refuse_inside(what: str) -> None:
@@ -51,6 +59,8 @@ class DatabaseServices:
         counters: Counters,
         wake_retries: Callable[[], None],
         died: Callable[["DatabaseServices", str, UUID], Awaitable[None]],
+        middleware: Sequence[Build],
+        paused: Collection[str],
     ) -> None:
         self.database = database
         self._outbox, self._parked = OutboxTable(database), ParkedTable(database)
@@ -72,11 +82,35 @@ class DatabaseServices:
             runtime,
             counters,
             self,
+            lambda: RELAY in paused,
             keep_history=settings.retention.sent > timedelta(0),
         )
+        self._notifier = Notifier(database) if database.dialect == "postgresql" else None
         self._wake_retries, self._died = wake_retries, died
         writer = OutboxWriter(registry.application, registry.environment, settings.limits, database.tables)
-        self._unit_of_work = UnitOfWorkServices(database, dispatcher, writer, runtime, self.relay.wake)
+        # Long enough to be asked what became of a commit, whoever relays and cleans meanwhile.
+        keeps_history = settings.retention.sent >= _ASKED_WITHIN
+        self._unit_of_work = UnitOfWorkServices(
+            database, dispatcher, writer, runtime, self._wake, keeps_history, KeyLocks(database), middleware
+        )
+
+    @asynccontextmanager
+    async def telling(self) -> AsyncIterator[None]:
+        """Tell relays in other processes of what is committed here, where the database can."""
+        async with self._notifier.running() if self._notifier is not None else nullcontext():
+            yield
+
+    @asynccontextmanager
+    async def relaying(self) -> AsyncIterator[None]:
+        """Relay, and clean up; on leaving, nothing more is fetched, and `relay.close` ends what is in flight."""
+        is_told = self.database.dialect == "postgresql"
+        async with listening(self.database, self.relay.wake) if is_told else nullcontext():
+            self.relay.start()
+            self.cleaner.start()
+            try:
+                yield
+            finally:
+                await shielded(together(self.relay.stop(), self.cleaner.stop()))
 
     def open(
         self, context: MessageContext, lineage: Lineage, *, read_only: bool = False, ambient: bool = True
@@ -86,8 +120,8 @@ class DatabaseServices:
 
     async def pending(self, paused: Collection[str]) -> Mapping[str, int]:
         """How much still has to happen here, by kind, all read at one moment."""
-        async with self.database.read() as connection:
-            outbox = await self._outbox.pending(connection)
+        async with self.database.snapshot() as connection:
+            outbox = {} if RELAY in paused else await self._outbox.pending(connection)
             parked = await self._parked.counts(connection)
         retries = {
             f"retries of {subscriber_id}": count
@@ -110,6 +144,11 @@ class DatabaseServices:
         """An outbox row died."""
         await self._died(self, SENDING_SIDE, event_id)
 
+    def _wake(self, slots: Collection[int]) -> None:
+        self.relay.wake(slots)
+        if self._notifier is not None:
+            self._notifier.tell({slot for slot in slots if slot >= 0} - self.relay.owned_slots)
+
     def _wake_all(self) -> None:
-        self.relay.wake(range(SLOTS))
+        self._wake(range(SLOTS))
         self._wake_retries()

@@ -1,6 +1,7 @@
 """Settings of an application; every one has a default, a unit and a bound."""
 
 from datetime import timedelta
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,8 +9,14 @@ from mediator.consuming.consumer import ConsumerSettings
 from mediator.messaging.limits import Limits
 from mediator.operations.cleaning import RetentionSettings
 from mediator.publishing.relay import RelaySettings
+from mediator.storage.database import DatabaseSettings
 
-__all__ = ["MediatorSettings"]
+__all__ = ["ROLES", "MediatorSettings", "Role"]
+
+Role: TypeAlias = Literal["publish", "relay", "consume"]
+"""What a process does: it sends commands and opens units of work; it carries the outbox to the transport (and cleans
+up); it runs the handlers of integration events, and their retries."""
+ROLES: tuple[Role, ...] = ("publish", "relay", "consume")
 
 
 class MediatorSettings(BaseModel):
@@ -19,6 +26,7 @@ class MediatorSettings(BaseModel):
 
     table_prefix: str = "mediator_"
     schema_name: str | None = None
+    database: DatabaseSettings = DatabaseSettings()
     limits: Limits = Limits()
     relay: RelaySettings = RelaySettings()
     consumer: ConsumerSettings = ConsumerSettings()

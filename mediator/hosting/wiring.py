@@ -153,7 +153,16 @@ class _Wiring:
         elif kind is IntegrationEventHandler:
             self._take_subscriber(module, found, arguments[0])
         else:
+            if kind is CommandHandler:
+                self._check_lock_timeout(found)
             self.handlers[kind].append(HandlerEntry(module.name, found, arguments[0]))
+
+    def _check_lock_timeout(self, found: type[Any]) -> None:
+        timeout = found.lock_timeout
+        if not isinstance(timeout, timedelta) or timeout < timedelta(0):
+            self._fault(
+                "attribute", found, f"lock_timeout = {timeout!r} cannot work", "Use a timedelta that is not below 0"
+            )
 
     def _check_arguments(self, found: type[Any], kind: type[Any], arguments: tuple[Any, ...]) -> bool:
         bases: Mapping[type[Any], tuple[type[Any], ...]] = {
