@@ -8,7 +8,6 @@ import asyncio
 import io
 import logging
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,10 +16,11 @@ from random import Random, SystemRandom
 import structlog
 from rich.console import Console
 from rich.markup import escape
+from sqlalchemy.exc import SQLAlchemyError
 
 from mediator import MediatorError
 from mediator.errors import DatabaseUnavailableError, SchemaError, SettingsError
-from mediator.storage.database import checked_url
+from sample_app.place import kind_of, named, refuse_strangers, temporary
 from sample_app.story import SCENARIOS
 from sample_app.story.crash import run_child
 from sample_app.story.stage import Stage
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ shows a question mark instead of failing
     with ExitStack() as stack:
         try:
-            database = _database(options, stack)
+            given = options.database
+            database = temporary(stack, keep=options.keep) if given is None else named(given)
             if options.child:
                 asyncio.run(run_child(database, *options.child))
                 return 0
@@ -60,13 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--database",
         metavar="URL",
-        help="use this database, for example sqlite+aiosqlite:///shop.db, and keep it; it may be one of a former run. "
+        help="play in this database, for example sqlite+aiosqlite:///shop.db or postgresql+asyncpg://user@host/shop or "
+        "mariadb+asyncmy://user@host/shop, and keep what is made in it; it may be one of a former run. "
         "By default: a SQLite file in a temporary folder",
     )
     parser.add_argument("--keep", action="store_true", help="keep the temporary database, and say where it is")
     parser.add_argument("--verbose", action="store_true", help="show what the toolkit logs, on standard error")
     # For the crash scenarios: place an order and be killed.
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     return parser
 
 
@@ -79,23 +81,9 @@ def _configure_logging(*, verbose: bool) -> None:
     )
 
 
-def _database(options: argparse.Namespace, stack: ExitStack) -> str:
-    """The URL with an absolute path, so that the killed processes find the same file."""
-    if options.database is None:
-        folder = tempfile.mkdtemp(prefix="shop-") if options.keep else _temporary_folder(stack)
-        return f"sqlite+aiosqlite:///{Path(folder) / 'shop.db'}"
-    url = checked_url(options.database)
-    if url.database in (None, "", ":memory:"):
-        raise SettingsError("database", options.database, "the crash scenarios need a file, which survives a process")
-    return url.set(database=str(Path(str(url.database)).absolute())).render_as_string()
-
-
-def _temporary_folder(stack: ExitStack) -> str:
-    return stack.enter_context(tempfile.TemporaryDirectory(prefix="shop-"))
-
-
 async def _prepare(database: str) -> None:
     """Create the tables, and finish what a former run left."""
+    await refuse_strangers(database)
     async with make_shop(database) as shop:
         await create_tables(shop)
         await shop.drained()
@@ -104,7 +92,7 @@ async def _prepare(database: str) -> None:
 async def _tell(options: argparse.Namespace, database: str) -> int:
     console = Console(highlight=False)
     seed = SystemRandom().randrange(10_000) if options.seed is None else options.seed
-    console.print(f"A shop in four modules, on one SQLite file. Seed {seed}.")
+    console.print(f"A shop in four modules, on one {kind_of(database)}. Seed {seed}.")
     passed = failed = 0
     for number, scenario in enumerate(SCENARIOS, 1):
         if options.scenario in (None, number):
@@ -114,7 +102,7 @@ async def _tell(options: argparse.Namespace, database: str) -> int:
             stage.tell(scenario.happens)
             try:
                 await scenario.play(stage)
-            except (MediatorError, LookupError) as error:
+            except (MediatorError, LookupError, SQLAlchemyError, OSError) as error:
                 stage.fail("the scenario can be played to its end", f"{type(error).__name__}: {error}")
             passed, failed = passed + stage.passed, failed + stage.failed
     console.print()

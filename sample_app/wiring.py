@@ -1,13 +1,10 @@
 """The shop put together: four modules, one database, one transport."""
 
-from datetime import timedelta
-
 from sqlmodel import SQLModel
 
-from mediator import MediatorApp, MediatorSettings, Module, RetryPolicy, Runtime
-from mediator.consuming.consumer import ConsumerSettings
+from mediator import MediatorApp, MediatorSettings, Module, Runtime
 from mediator.messaging.transport import Transport
-from mediator.publishing.relay import RelaySettings
+from mediator.storage.database import DatabaseSettings
 from sample_app.billing.application.payment_gateway import PaymentGateway
 from sample_app.billing.infrastructure import SandboxGateway
 from sample_app.billing.wiring import BillingWiring
@@ -15,15 +12,12 @@ from sample_app.inventory.wiring import InventoryWiring
 from sample_app.notifications.wiring import NotificationsWiring
 from sample_app.ordering.wiring import OrderingWiring
 
-__all__ = ["create_tables", "make_shop"]
+__all__ = ["PREFIX", "create_tables", "make_shop"]
 
-# A story should not keep its reader waiting: a shop that is not a sample leaves all of this as it is.
-_QUICK = MediatorSettings(
-    relay=RelaySettings(
-        poll=timedelta(milliseconds=50), retry=RetryPolicy.exponential(first_delay=timedelta(milliseconds=20))
-    ),
-    consumer=ConsumerSettings(retry_poll=timedelta(milliseconds=20)),
-)
+PREFIX = "sample_"
+"""Of the toolkit's tables: a database that the sample is let into may hold those of an application in earnest."""
+
+_SETTINGS = MediatorSettings(table_prefix=PREFIX, database=DatabaseSettings(connections=5, reading_connections=2))
 
 
 def make_shop(
@@ -46,7 +40,8 @@ def make_shop(
         database=database,
         transport=transport,
         environment="sample",
-        settings=_QUICK,
+        schema="create",
+        settings=_SETTINGS,
         runtime=runtime,
     )
 

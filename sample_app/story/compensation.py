@@ -25,7 +25,7 @@ async def play(stage: Stage) -> None:
         invoice = await shop.mediator.send(GetInvoice(order_id))
         mails = await shop.mediator.send(GetMails(order_id))
         told = [f"{purchase.customer}, your order is cancelled: card limit exceeded"]
-        was_reserved = stage.count("inventory_reservation where sku = ? and is_released", purchase.sku)
+        was_reserved = await stage.count("inventory_reservation where sku = :sku and is_released", sku=purchase.sku)
         stage.check("the payment is declined", invoice.status, "declined")
         stage.check("what was reserved is released", was_reserved, 1)
         stage.check("the stock is what it was", stock, StockView(IN_STOCK, reservations=0))

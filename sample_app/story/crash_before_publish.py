@@ -6,7 +6,7 @@ from sample_app.inventory.application.queries import GetStock, StockView
 from sample_app.ordering.application.queries import GetOrders
 from sample_app.story.crash import place_order_and_die
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import make_shop
+from sample_app.wiring import PREFIX, make_shop
 
 __all__ = ["CRASH_BEFORE_PUBLISH"]
 
@@ -18,10 +18,12 @@ async def play(stage: Stage) -> None:
 
     status = await place_order_and_die(stage.database, purchase, "uow.after_commit")
 
-    reserved = stage.count("inventory_reservation where sku = ?", purchase.sku)
+    committed = await stage.count("ordering_order where sku = :sku", sku=purchase.sku)
+    waiting = await stage.count(f"{PREFIX}outbox")
+    reserved = await stage.count("inventory_reservation where sku = :sku", sku=purchase.sku)
     stage.check("the process was killed", status, -signal.SIGKILL)
-    stage.check("the order is committed", stage.count("ordering_order where sku = ?", purchase.sku), 1)
-    stage.check("its two events wait in the outbox", stage.count("mediator_outbox"), 2)
+    stage.check("the order is committed", committed, 1)
+    stage.check("its two events wait in the outbox", waiting, 2)
     stage.check("nobody has heard of it", reserved, 0)
 
     async with make_shop(stage.database) as shop:

@@ -1,10 +1,7 @@
 """The stage of a scenario: a database, dice, somebody who wants to buy something, and a record of what was checked."""
 
-import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from textwrap import wrap
 from typing import Any
@@ -13,7 +10,8 @@ from uuid import UUID, uuid4
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
-from sqlalchemy.engine import make_url
+from sqlalchemy import NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from mediator import MediatorApp
 from mediator.operations.lineage import LineageNode
@@ -98,15 +96,11 @@ class Stage:
         self.failed += 1
         self._print(f"{statement}: {why}", mark="[red]✗[/] ")
 
-    def count(self, rows: str, *values: object) -> int:
+    async def count(self, rows: str, **values: object) -> int:
         """Count rows (`table where ...`) past the toolkit, as somebody would who does not trust it."""
-        with closing(sqlite3.connect(self.file)) as connection:
-            (number,) = connection.execute(f"select count(*) from {rows}", values).fetchone()  # noqa: S608 - our own text
-        return int(number)
-
-    @property
-    def file(self) -> Path:
-        return Path(make_url(self.database).database or "")
+        async with create_async_engine(self.database, poolclass=NullPool).connect() as connection:
+            counted = await connection.execute(text(f"select count(*) from {rows}"), values)  # noqa: S608 - our own text
+            return int(counted.scalar_one())
 
     def _print(self, text: str, *, mark: str = "") -> None:
         indent = "    " if mark else "  "

@@ -23,10 +23,13 @@ class OpenInvoice(IntegrationEventHandler[OrderPlacedV2]):
 
 
 class CapturePayment(IntegrationEventHandler[StockReservedV1]):
-    """The charge is no part of the transaction: the event's id keeps a second attempt from charging again."""
+    """The charge is no part of the transaction: the event's id keeps a second attempt from charging again.
+
+    The goods may be set aside before the invoice is there: then an attempt fails, and a later one is right.
+    """
 
     retry = RetryPolicy.exponential(
-        attempts=5, first_delay=timedelta(milliseconds=20), permanent=(MerchantAccountMissingError,)
+        attempts=10, first_delay=timedelta(milliseconds=20), permanent=(MerchantAccountMissingError,)
     )
 
     def __init__(self, invoices: Invoices, gateway: PaymentGateway, context: MessageContext) -> None:

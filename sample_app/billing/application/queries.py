@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlmodel.ext.asyncio.session import AsyncSession
+
 from mediator import Query, QueryHandler
-from sample_app.billing.domain import Invoices
+from sample_app.billing.domain import Invoice
 
 __all__ = ["GetInvoice", "GetInvoiceHandler", "InvoiceView"]
 
@@ -22,9 +24,11 @@ class GetInvoice(Query[InvoiceView]):
 
 
 class GetInvoiceHandler(QueryHandler[GetInvoice, InvoiceView]):
-    def __init__(self, invoices: Invoices) -> None:
-        self.invoices = invoices
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
 
     async def handle(self, query: GetInvoice) -> InvoiceView:
-        invoice = await self.invoices.get(query.order_id)
+        invoice = await self.session.get(Invoice, query.order_id)
+        if invoice is None:
+            raise LookupError(f"there is no invoice for order {query.order_id} yet")
         return InvoiceView(invoice.amount, invoice.currency, invoice.status)

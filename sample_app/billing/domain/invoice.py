@@ -48,7 +48,7 @@ class Invoice(AggregateRoot, SQLModel, table=True):
     order_id: UUID = Field(primary_key=True)
     amount: int
     """In the currency's smallest unit."""
-    currency: str
+    currency: str = Field(max_length=3)
     status: InvoiceStatus = InvoiceStatus.OPEN
 
     @property
@@ -80,4 +80,4 @@ class Invoices(ABC):
 
     @abstractmethod
     async def get(self, order_id: UUID) -> Invoice:
-        """The invoice for an order; raises LookupError."""
+        """The invoice for an order, for whoever wants to change it: one after the other. Raises LookupError."""

@@ -1,4 +1,4 @@
-"""The repository on the session of the unit of work."""
+"""The repository on the session of the unit of work; what it hands out is locked until that ends."""
 
 from uuid import UUID
 
@@ -17,7 +17,7 @@ class SqlInvoices(Invoices):
         self.session.add(invoice)
 
     async def get(self, order_id: UUID) -> Invoice:
-        invoice = await self.session.get(Invoice, order_id)
+        invoice = await self.session.get(Invoice, order_id, with_for_update=True)
         if invoice is None:
             raise LookupError(f"there is no invoice for order {order_id} yet")
         return invoice

@@ -6,7 +6,7 @@ from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from mediator import Query, QueryHandler
-from sample_app.inventory.domain import Reservation, Stock
+from sample_app.inventory.domain import Reservation, StockItem, UnknownSkuError
 
 __all__ = ["GetStock", "GetStockHandler", "StockView"]
 
@@ -24,11 +24,12 @@ class GetStock(Query[StockView]):
 
 
 class GetStockHandler(QueryHandler[GetStock, StockView]):
-    def __init__(self, stock: Stock, session: AsyncSession) -> None:
-        self.stock = stock
+    def __init__(self, session: AsyncSession) -> None:
         self.session = session
 
     async def handle(self, query: GetStock) -> StockView:
-        item = await self.stock.item(query.sku)
+        item = await self.session.get(StockItem, query.sku)
+        if item is None:
+            raise UnknownSkuError(query.sku)
         held = select(func.count()).where(Reservation.sku == query.sku, col(Reservation.is_released).is_(False))
         return StockView(item.available, (await self.session.exec(held)).one())

@@ -61,7 +61,7 @@ class Reservation(SQLModel, table=True):
     __tablename__ = "inventory_reservation"
 
     order_id: UUID = Field(primary_key=True)
-    sku: str = Field(index=True)
+    sku: str = Field(index=True, max_length=40)
     quantity: int
     is_released: bool = False
 
@@ -71,7 +71,7 @@ class StockItem(AggregateRoot, SQLModel, table=True):
 
     __tablename__ = "inventory_stock_item"
 
-    sku: str = Field(primary_key=True)
+    sku: str = Field(primary_key=True, max_length=40)
     available: int = 0
 
     def receive(self, quantity: int) -> None:
@@ -97,7 +97,7 @@ class StockItem(AggregateRoot, SQLModel, table=True):
 
 
 class Stock(ABC):
-    """All stock items, and what is set aside."""
+    """All stock items, and what is set aside; handed out to be changed, to one after the other."""
 
     @abstractmethod
     def add(self, kept: StockItem | Reservation) -> None: ...

@@ -1,4 +1,4 @@
-"""The repository on the session of the unit of work."""
+"""The repository on the session of the unit of work; what it hands out is locked until that ends."""
 
 from uuid import UUID
 
@@ -17,13 +17,13 @@ class SqlStock(Stock):
         self.session.add(kept)
 
     async def item(self, sku: str) -> StockItem:
-        item = await self.session.get(StockItem, sku)
+        item = await self.session.get(StockItem, sku, with_for_update=True)
         if item is None:
             raise UnknownSkuError(sku)
         return item
 
     async def reservation(self, order_id: UUID) -> Reservation:
-        reservation = await self.session.get(Reservation, order_id)
+        reservation = await self.session.get(Reservation, order_id, with_for_update=True)
         if reservation is None:
             raise LookupError(f"nothing is set aside for order {order_id}")
         return reservation

@@ -15,9 +15,9 @@ class Mail(SQLModel, table=True):
 
     event_id: UUID = Field(primary_key=True)
     order_id: UUID = Field(index=True)
-    recipient: str
-    subject: str
-    correlation_id: str
+    recipient: str = Field(max_length=200)
+    subject: str = Field(max_length=500)
+    correlation_id: str = Field(max_length=200)
 
 
 class Mailbox(ABC):

@@ -36,7 +36,7 @@ class OrderPaidConverter(IntegrationEventConverter[OrderPaid, OrderPaidV1]):
         self.customers = customers
 
     async def convert(self, event: OrderPaid) -> OrderPaidV1:
-        customer = await self.customers.get(event.customer_id)
+        customer = await self.customers.look_up(event.customer_id)
         return OrderPaidV1(order_id=event.order_id, customer_name=customer.name, customer_email=customer.email)
 
 
@@ -45,7 +45,7 @@ class OrderCancelledConverter(IntegrationEventConverter[OrderCancelled, OrderCan
         self.customers = customers
 
     async def convert(self, event: OrderCancelled) -> OrderCancelledV1:
-        customer = await self.customers.get(event.customer_id)
+        customer = await self.customers.look_up(event.customer_id)
         return OrderCancelledV1(
             order_id=event.order_id,
             customer_name=customer.name,

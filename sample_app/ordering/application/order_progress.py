@@ -1,4 +1,8 @@
-"""What happens elsewhere moves an order on."""
+"""What happens elsewhere moves an order on.
+
+Two modules' events have no order among them, and two handlers work at the same time. Who is early fails, and is right
+when it is tried again; who is late finds that there is nothing left to do.
+"""
 
 from mediator import IntegrationEventHandler
 from sample_app.contracts import PaymentCapturedV1, StockRanShortV1, StockReleasedV1, StockReservedV1
@@ -13,7 +17,8 @@ class MarkOrderReserved(IntegrationEventHandler[StockReservedV1]):
 
     async def handle(self, event: StockReservedV1) -> None:
         order = await self.orders.get(event.order_id)
-        order.mark_reserved()
+        if not order.is_cancelled:
+            order.mark_reserved()
 
 
 class MarkOrderPaid(IntegrationEventHandler[PaymentCapturedV1]):

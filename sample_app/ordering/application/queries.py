@@ -46,5 +46,5 @@ class GetLoyaltyPointsHandler(QueryHandler[GetLoyaltyPoints, int]):
         self.customers = customers
 
     async def handle(self, query: GetLoyaltyPoints) -> int:
-        customer = await self.customers.get(query.customer_id)
+        customer = await self.customers.look_up(query.customer_id)
         return customer.loyalty_points

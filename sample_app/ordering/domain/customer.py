@@ -31,8 +31,8 @@ class Customer(AggregateRoot, SQLModel, table=True):
     __tablename__ = "ordering_customer"
 
     id: UUID = Field(default_factory=uuid4, primary_key=True)
-    name: str
-    email: str
+    name: str = Field(max_length=100)
+    email: str = Field(max_length=200)
     loyalty_points: int = 0
     is_blocked: bool = False
 
@@ -56,4 +56,8 @@ class Customers(ABC):
 
     @abstractmethod
     async def get(self, customer_id: UUID) -> Customer:
-        """The customer; raises LookupError."""
+        """The customer, for whoever wants to change it: one after the other. Raises LookupError."""
+
+    @abstractmethod
+    async def look_up(self, customer_id: UUID) -> Customer:
+        """The customer, to read; raises LookupError."""

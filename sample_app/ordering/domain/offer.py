@@ -12,10 +12,10 @@ class Offer(SQLModel, table=True):
 
     __tablename__ = "ordering_offer"
 
-    sku: str = Field(primary_key=True)
+    sku: str = Field(primary_key=True, max_length=40)
     price: int
     """In the currency's smallest unit."""
-    currency: str
+    currency: str = Field(max_length=3)
 
     def price_of(self, quantity: int) -> int:
         if quantity < 1:

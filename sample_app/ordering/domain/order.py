@@ -58,12 +58,16 @@ class Order(AggregateRoot, SQLModel, table=True):
 
     id: UUID = Field(default_factory=uuid4, primary_key=True)
     customer_id: UUID = Field(index=True)
-    sku: str
+    sku: str = Field(max_length=40)
     quantity: int
     total: int
     """In the currency's smallest unit."""
-    currency: str
+    currency: str = Field(max_length=3)
     status: OrderStatus = OrderStatus.PLACED
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.status is OrderStatus.CANCELLED
 
     @classmethod
     def place(cls, customer_id: UUID, offer: Offer, quantity: int) -> "Order":
@@ -102,4 +106,4 @@ class Orders(ABC):
 
     @abstractmethod
     async def get(self, order_id: UUID) -> Order:
-        """The order; raises LookupError."""
+        """The order, for whoever wants to change it: one after the other. Raises LookupError."""

@@ -1,4 +1,8 @@
-"""Repositories on the session of the unit of work: what is added or changed is saved when that commits."""
+"""Repositories on the session of the unit of work: what is added or changed is saved when that commits.
+
+What is handed out to be changed is locked until then: of two handlers that work at the same moment, the second sees
+what the first has left.
+"""
 
 from uuid import UUID
 
@@ -17,7 +21,7 @@ class SqlOrders(Orders):
         self.session.add(order)
 
     async def get(self, order_id: UUID) -> Order:
-        order = await self.session.get(Order, order_id)
+        order = await self.session.get(Order, order_id, with_for_update=True)
         if order is None:
             raise LookupError(f"there is no order {order_id}")
         return order
@@ -31,10 +35,10 @@ class SqlCustomers(Customers):
         self.session.add(customer)
 
     async def get(self, customer_id: UUID) -> Customer:
-        customer = await self.session.get(Customer, customer_id)
-        if customer is None:
-            raise LookupError(f"there is no customer {customer_id}")
-        return customer
+        return _found(await self.session.get(Customer, customer_id, with_for_update=True), customer_id)
+
+    async def look_up(self, customer_id: UUID) -> Customer:
+        return _found(await self.session.get(Customer, customer_id), customer_id)
 
 
 class SqlOffers(Offers):
@@ -49,3 +53,9 @@ class SqlOffers(Offers):
         if offer is None:
             raise LookupError(f"there is no offer for {sku}")
         return offer
+
+
+def _found(customer: Customer | None, customer_id: UUID) -> Customer:
+    if customer is None:
+        raise LookupError(f"there is no customer {customer_id}")
+    return customer
