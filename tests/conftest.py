@@ -1,7 +1,15 @@
-"""What every test has in common: how hypothesis searches, and that CI skips nothing in silence."""
+"""What every test has in common: its database, how hypothesis searches, and that CI skips nothing in silence.
+
+`database_url` is a database of the test's own: on SQLite, or on every database in turn for the folders below and for
+what is marked `@pytest.mark.every_database`. A test that is about some of them says which:
+
+    @pytest.mark.databases("postgresql", "psycopg")
+"""
 
 import os
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,14 +19,20 @@ import pytest_asyncio
 
 from mediator import MediatorApp
 from tests.support import AppFactory, create_tables, quick_settings
+from tests.support.databases import DATABASES, Servers, Unreachable, every_database
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+MISSING = "missing service"
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 # Tests that CI may skip: the beginning of a node id, and why. Any other skip is a failure there, because a service
 # that did not start would otherwise turn a whole suite off and leave the run green.
 ALLOWED_SKIPS: dict[str, str] = {}
+
+# Folders whose tests all run on every database.
+EVERY_DATABASE = ("consuming", "operations", "publishing")
 
 # CI tries the same examples every time, so that a red run is the change's doing; developers' runs go on searching.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, max_examples=200)
@@ -52,10 +66,55 @@ def is_allowed(nodeid: str) -> bool:
     return any(nodeid.startswith(beginning) for beginning in ALLOWED_SKIPS)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "database_url" in metafunc.fixturenames:
+        names = databases_of(metafunc.definition)
+        if names != ("sqlite",):
+            metafunc.parametrize("database_url", names, indirect=True)
+
+
+def databases_of(test: pytest.Item) -> tuple[str, ...]:
+    """What a test runs on. The closest mark decides, then its folder."""
+    marks = (mark for mark in test.iter_markers() if mark.name in {"databases", "every_database"})
+    closest = next(marks, None)
+    if closest is not None and closest.name == "databases":
+        unknown = set(closest.args) - set(DATABASES)
+        if unknown or not closest.args:
+            raise pytest.UsageError(f"{test.nodeid}: databases{closest.args}, but there are {DATABASES}")
+        return closest.args
+    folders = tuple(Path(__file__).parent / folder for folder in EVERY_DATABASE)
+    if closest is not None or any(test.path.is_relative_to(folder) for folder in folders):
+        return every_database()
+    return ("sqlite",)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tells how many tests a server that does not answer kept from running, besides the reason of each."""
+    reports = (report for outcome in ("skipped", "error") for report in terminalreporter.getreports(outcome))
+    missed = Counter(
+        value for report in reports for name, value in getattr(report, "user_properties", ()) if name == MISSING
+    )
+    for service, count in sorted(missed.items()):
+        terminalreporter.write_line(f"tests that had no {service} to run on: {count}", yellow=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    with Servers() as servers:
+        yield servers
+
+
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[str]:
     """A database of the test's own."""
-    return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
+    name = getattr(request, "param", "sqlite")
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(servers.new_database(name, tmp_path))
+        except Unreachable as error:
+            request.node.user_properties.append((MISSING, name))
+            pytest.skip(f"{name}: {error}")
+        yield url
 
 
 @pytest_asyncio.fixture
@@ -64,7 +123,7 @@ async def make_app(database_url: str) -> AppFactory:
     await create_tables(database_url)
 
     def make(*modules: Any, **options: Any) -> MediatorApp:
-        defaults = {"database": database_url, "environment": "test", "settings": quick_settings()}
+        defaults = {"database": database_url, "environment": "test", "settings": quick_settings(), "schema": "create"}
         return MediatorApp("shop", modules=modules, **{**defaults, **options})
 
     return make

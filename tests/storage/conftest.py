@@ -1,4 +1,4 @@
-"""A database with the toolkit's tables, and what a row needs."""
+"""A database with the toolkit's tables."""
 
 from collections.abc import AsyncIterator
 
@@ -11,7 +11,9 @@ from mediator.storage.schema import create_schema
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
-    await database.open()
-    await create_schema(database)
-    yield database
-    await database.close()
+    try:
+        await database.open()
+        await create_schema(database)
+        yield database
+    finally:
+        await database.close()

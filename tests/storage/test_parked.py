@@ -1,25 +1,31 @@
 """Parked deliveries: of two runs of one retry only one can commit, and a key lets go one delivery at a time."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from mediator.storage.database import Database
+from mediator.storage.inbox import InboxTable
 from mediator.storage.parked import BLOCKED, DEAD, DISCARDED, RETRY, ParkedTable
+from tests.storage.drivers import EVERY_DRIVER, ON_SERVERS
 from tests.storage.rows import stored
+
+pytestmark = EVERY_DRIVER
 
 HOUR, NOW = timedelta(hours=1), timedelta(0)
 WELCOME = "mail.welcome"
 
 
-async def park(database: Database, status: str = RETRY, delay: timedelta | None = NOW, **changes: Any) -> None:
+def parked_values(**changes: Any) -> dict[str, Any]:
     values = {
         "subscriber_id": WELCOME,
         "event_id": uuid4(),
-        "status": status,
+        "status": RETRY,
         "reason": "failed",
         "attempts": 1,
         "topic": "t",
@@ -27,8 +33,12 @@ async def park(database: Database, status: str = RETRY, delay: timedelta | None 
         "headers": "{}",
         "body": b"{}",
     }
+    return {**values, **changes}
+
+
+async def park(database: Database, status: str = RETRY, delay: timedelta | None = NOW, **changes: Any) -> None:
     async with database.begin() as connection:
-        await ParkedTable(database).park(connection, {**values, **changes}, delay=delay)
+        await ParkedTable(database).park(connection, parked_values(status=status, **changes), delay=delay)
 
 
 async def due(database: Database, at_most: int = 10, without: tuple[int, ...] = ()) -> list[int]:
@@ -56,14 +66,21 @@ async def test_only_retries_that_are_due_are_found_the_longest_waiting_first(dat
 async def test_it_tells_how_long_until_the_next_is_due(database: Database) -> None:
     parked = ParkedTable(database)
     arguments: dict[str, Any] = {"subscribers": [WELCOME], "without_positions": ()}
-    assert await parked.next_due_in(**arguments) is None
-    await park(database, delay=HOUR)
-    wait = await parked.next_due_in(**arguments)
+    # What is due already is known; what is nobody's here, blocked or dead becomes due for others, or never.
     await park(database, delay=-HOUR)
+    await park(database, delay=HOUR / 2, subscriber_id="mail.other")
+    await park(database, BLOCKED, None)
+    await park(database, DEAD, HOUR / 2)
+    assert await parked.next_due_in(**arguments) is None
+    await park(database, delay=2 * HOUR)
+    await park(database, delay=HOUR)
 
+    wait = await parked.next_due_in(**arguments)
+    later = await parked.next_due_in(subscribers=[WELCOME], without_positions=[6])
     assert wait is not None
     assert timedelta(minutes=59) < wait <= HOUR
-    assert await parked.next_due_in(**arguments) == timedelta(0)
+    assert later is not None
+    assert HOUR < later <= 2 * HOUR
 
 
 async def test_a_claim_counts_and_only_one_of_two_gets_it(database: Database, database_url: str) -> None:
@@ -77,6 +94,17 @@ async def test_a_claim_counts_and_only_one_of_two_gets_it(database: Database, da
     assert row["attempts"] == 2
     assert row["next_attempt_at"] > datetime.now(UTC) + timedelta(minutes=59)
     assert await due(database) == []
+
+
+@ON_SERVERS
+async def test_of_many_that_claim_at_once_one_gets_it(database: Database, database_url: str) -> None:
+    await park(database)
+    parked = ParkedTable(database)
+
+    claims = await asyncio.gather(*(parked.claim(1, 1, HOUR) for _ in range(8)))
+
+    assert sorted(claims) == [False] * 7 + [True]
+    assert (await stored(database_url, "parked"))[0]["attempts"] == 2
 
 
 async def test_a_claim_can_be_taken_back(database: Database, database_url: str) -> None:
@@ -98,6 +126,25 @@ async def test_finishing_needs_the_number_that_was_claimed(database: Database, d
         assert not await parked.finish(connection, 1, 1)
 
     assert await stored(database_url, "parked") == []
+
+
+@ON_SERVERS
+async def test_of_two_runs_that_finish_at_once_only_one_does(database: Database) -> None:
+    await park(database)
+    parked = ParkedTable(database)
+    second_waits = asyncio.Event()
+
+    async def second() -> bool:
+        async with database.begin() as connection:
+            second_waits.set()
+            return await parked.finish(connection, 1, 1)
+
+    async with asyncio.TaskGroup() as group, database.begin() as connection:
+        assert await parked.finish(connection, 1, 1)
+        late = group.create_task(second())
+        await second_waits.wait()
+        await asyncio.sleep(0.1)
+    assert late.result() is False
 
 
 async def test_a_failure_keeps_its_facts_until_the_next_attempt(database: Database, database_url: str) -> None:
@@ -165,12 +212,89 @@ async def test_a_key_lets_go_one_at_a_time(
     assert await statuses(database_url) == [*after, BLOCKED]
 
 
+async def test_only_what_is_blocked_is_let_go_when_a_subscriber_keeps_no_order_any_more(
+    database: Database, database_url: str
+) -> None:
+    for status in (DEAD, BLOCKED, BLOCKED):
+        await park(database, status, None)
+    await park(database, BLOCKED, None, subscriber_id="mail.other")
+    await ParkedTable(database).unblock(WELCOME)
+
+    assert await statuses(database_url) == [DEAD, RETRY, RETRY, BLOCKED]
+    assert await due(database) == [2, 3]
+
+
+@ON_SERVERS
+async def test_letting_go_waits_for_nothing_that_is_being_parked(database: Database, database_url: str) -> None:
+    # What waits for the others' locks may be waited for by them: MariaDB ended starting processes as deadlocks.
+    await park(database, BLOCKED, None)
+    async with database.writer.connect() as other:
+        await other.execute(insert(database.tables.parked), [parked_values(status=BLOCKED)])
+        async with asyncio.timeout(5):
+            await ParkedTable(database).unblock(WELCOME)
+        await other.commit()
+
+    assert await statuses(database_url) == [RETRY, BLOCKED]
+
+
+async def test_a_status_is_changed_from_what_it_was(database: Database, database_url: str) -> None:
+    await park(database, DEAD, None)
+    parked = ParkedTable(database)
+    async with database.begin() as connection:
+        assert not await parked.set_status(connection, 1, RETRY, DISCARDED)
+        assert await parked.set_status(connection, 1, DEAD, DISCARDED, reason="by a person")
+
+    (row,) = await stored(database_url, "parked")
+    assert (row["status"], row["reason"]) == (DISCARDED, "by a person")
+
+
+async def test_what_is_looked_for_is_found_in_order(database: Database) -> None:
+    for key in ("a", "b", "a", "a"):
+        await park(database, partition_key=key)
+    parked, row = ParkedTable(database), database.tables.parked.c
+
+    assert [found["position"] for found in await parked.find(row.partition_key == "a", limit=2)] == [1, 3]
+    async with database.begin() as connection:
+        found = await parked.find(row.partition_key == "a", row.position > 1, connection=connection)
+        assert [one["position"] for one in found] == [3, 4]
+
+
 async def test_a_renamed_subscriber_takes_over_what_is_parked(database: Database, database_url: str) -> None:
     await park(database, subscriber_id="mail.former")
     await park(database, subscriber_id="mail.other")
     await ParkedTable(database).rename_subscriber("mail.former", WELCOME)
 
     assert [row["subscriber_id"] for row in await stored(database_url, "parked")] == [WELCOME, "mail.other"]
+
+
+@ON_SERVERS
+async def test_several_processes_may_rename_a_subscriber_at_once(database: Database, database_url: str) -> None:
+    events = [uuid4() for _ in range(500)]
+    seen = [{"subscriber_id": "mail.former", "event_id": one, "payload_hash": b"h" * 16} for one in events]
+    async with database.begin() as connection:
+        await connection.execute(insert(database.tables.inbox), seen)
+        rows = [parked_values(subscriber_id="mail.former", event_id=one) for one in reversed(events)]
+        await connection.execute(insert(database.tables.parked), rows)
+
+    await asyncio.gather(*(ParkedTable(database).rename_subscriber("mail.former", WELCOME) for _ in range(3)))
+
+    assert {row["subscriber_id"] for row in await stored(database_url, "parked")} == {WELCOME}
+    known = [row["event_id"] for row in await stored(database_url, "inbox") if row["subscriber_id"] == WELCOME]
+    assert sorted(known) == sorted(events)
+
+
+async def test_what_is_parked_under_both_names_stays_under_the_new_one(database: Database, database_url: str) -> None:
+    twice, once = uuid4(), uuid4()
+    for identity in (twice, once):
+        await park(database, RETRY, subscriber_id="mail.former", event_id=identity)
+    await park(database, DEAD, None, event_id=twice)
+    async with database.begin() as connection:
+        for name in ("mail.former", WELCOME):
+            await InboxTable(database.tables).claim(connection, name, (), twice, b"h" * 16)
+    await ParkedTable(database).rename_subscriber("mail.former", WELCOME)
+
+    left = [(row["subscriber_id"], row["event_id"], row["status"]) for row in await stored(database_url, "parked")]
+    assert left == [(WELCOME, once, RETRY), (WELCOME, twice, DEAD)]
 
 
 async def test_counts_are_by_subscriber_and_status(database: Database) -> None:
