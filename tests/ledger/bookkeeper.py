@@ -32,8 +32,12 @@ class Bookkeeper(IntegrationEventHandler[E_contra]):
         self._session, self._context, self._conditions = session, context, conditions
 
     async def book(self, event: MoneyMovedV1 | AccountTouchedV1) -> None:
-        """Write it down, and add it up."""
+        """Add it up, and write it down."""
         subscriber = self._context.subscriber_id or ""
+        # Events of one account may be handled at the same time, here or in another process.
+        balance = await self._session.get_one(Balance, (subscriber, event.account), with_for_update=True)
+        balance.balance += event.amount
+        balance.seq = event.seq
         self._session.add(
             Booking(
                 subscriber=subscriber,
@@ -45,10 +49,4 @@ class Bookkeeper(IntegrationEventHandler[E_contra]):
                 attempt=self._context.attempt,
             )
         )
-        balance = await self._session.get(Balance, (subscriber, event.account))
-        if balance is None:
-            balance = Balance(subscriber=subscriber, account=event.account)
-            self._session.add(balance)
-        balance.balance += event.amount
-        balance.seq = event.seq
         await self._session.flush()

@@ -58,7 +58,7 @@ class Flaky(Bookkeeper[MoneyMovedV1]):
 class Slow(Bookkeeper[MoneyMovedV1]):
     """Does not end before its timeout at first, and hides that it was cancelled."""
 
-    timeout = timedelta(milliseconds=50)
+    timeout = timedelta(milliseconds=250)
 
     async def handle(self, event: MoneyMovedV1) -> None:
         await self.book(event)

@@ -1,25 +1,30 @@
 """A campaign: runs on one database, killed one after the other at chosen places, then a run that may finish.
 
-    campaign = Campaign(folder, seed)
-    campaign.kill("inbox.before_commit")
+    campaign = Campaign(folder, url, seed)
+    campaign.kill("inbox.before_commit")                       one process, alone
+    campaign.storm(["relay.after_fetch", "uow.after_commit"])  a team: who dies is replaced, the others go on
     assert campaign.verdict() == []
 
-Everything that chance decides comes from the seed; the same seed kills at the same places with the same transfers.
+Everything that chance decides comes from the seed: the same seed kills at the same places with the same transfers. How
+the processes of a team meet is up to the machine.
 """
 
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
+from typing import Any
 
-from tests.ledger.forks import KILLED, run_forked
-from tests.ledger.journal import Intent
-from tests.ledger.judge import Violation, judge
-from tests.ledger.process import Run
-from tests.ledger.tables import ACCOUNTS, prepare
+from mediator.hosting.settings import ROLES, Role
+from tests.ledger.forks import KILLED, finish, first_ended, run_forked, start
+from tests.ledger.journal import read_journal
+from tests.ledger.judge import Violation, judge, left_over
+from tests.ledger.process import CLOSED, Run
+from tests.ledger.tables import prepare
 
 __all__ = ["Campaign", "new_seed"]
 
@@ -40,8 +45,11 @@ _REACHED_AT_LEAST = {
 """How often a run reaches a place, whatever the timing."""
 _OFTEN = 40
 """How often a run reaches the other places: those that each of some seventy units of work passes."""
-# Last digits of the amounts: every way to go wrong is taken in every run, the most telling ones twice.
-_DIGITS = (0, 1, 3, 3, 4, 5, 7, 8, 9, 9)
+_MOST_IN_A_TEAM = 6
+"""A member works until it dies, so it reaches every place; this is for being quick."""
+_MOST_ON_SQLITE = 2
+_DEATHS_BETWEEN_LOOKS = 5
+_MOST_LEFT_OVER = 50
 
 
 def new_seed() -> int:
@@ -50,24 +58,22 @@ def new_seed() -> int:
 
 
 class Campaign:
-    """Runs of one ledger."""
+    """Runs of one ledger; `options` are those of its runs."""
 
     def __init__(
         self,
         folder: Path,
+        url: str,
         seed: int,
         *,
-        variant: str | None = None,
-        accounts: Sequence[str] = ACCOUNTS,
-        refusals: float = 0.2,
-        set_aside_for: timedelta = timedelta(milliseconds=20),
         killed_in: Callable[[Run], int] = run_forked,
+        **options: Any,
     ) -> None:
-        self.folder, self.seed, self.variant = folder, seed, variant
-        self._accounts, self._refusals, self._set_aside_for = accounts, refusals, set_aside_for
+        self.folder, self.url, self.seed = folder, url, seed
+        self._options = options
         self.kills: Counter[str] = Counter()
-        self._random, self._killed_in, self._runs = Random(seed), killed_in, 0
-        prepare(folder)
+        self.random, self._killed_in, self._runs = Random(seed), killed_in, 0
+        prepare(url)
 
     def kill(self, place: str, occurrence: int | None = None) -> None:
         """Start a run that dies when `place` is reached for the n-th time; it is an error if it does not."""
@@ -77,55 +83,168 @@ class Campaign:
 
     def try_to_kill(self, place: str, occurrence: int | None = None) -> int:
         """The same for a variant, which may not get so far; gives the exit code."""
-        occurrence = occurrence or self._random.randint(1, _REACHED_AT_LEAST.get(place, _OFTEN))
+        occurrence = occurrence or self.random.randint(1, _reached_at_least(place))
         return self._killed_in(replace(self.next_run(), kill=(place, occurrence), heal=place == "replay.midway"))
+
+    def storm(self, places: Sequence[str], members: int, *, share_roles: bool = False) -> None:
+        """Let a process of a team die at each place, while the others go on; who dies is replaced at once.
+
+        With shared roles one half of the team only moves money, and the other half does the rest.
+        """
+        with ExitStack() as stack:
+            team = _Team(self, places, members, share_roles=share_roles)
+            stack.callback(team.end)
+            while team.is_needed:
+                team.fill()
+                team.bury()
+                if sum(self.kills.values()) % _DEATHS_BETWEEN_LOOKS == 0:
+                    violations = judge(self.folder, self.url, quiet=False)
+                    assert not violations, f"{violations}\n{self.story()}"
+            team.close()
+
+    @contextmanager
+    def at_work(self, members: int) -> Iterator[None]:
+        """A team that nobody is to kill works until the end of the block, and then finishes."""
+        with ExitStack() as stack:
+            team = _Team(self, (), members, share_roles=False)
+            stack.callback(team.end)
+            team.fill()
+            yield
+            team.close()
+
+    def told(self, what: str) -> int:
+        """How many intents are known as `what`: intended, acked or failed."""
+        return list(read_journal(self.folder).values()).count(what)
+
+    def together(self, members: int) -> None:
+        """Runs at the same time that nobody kills; how a broken one ends does not matter."""
+        for process in [start(self.next_run()) for _ in range(members)]:
+            finish(process)
 
     def finish(self, *, heal: bool = False) -> int:
         """A run that nobody kills; gives its exit code. One that heals moves no more money."""
         run = self.next_run()
-        return run_forked(replace(run, heal=True, intents=()) if heal else run)
+        return run_forked(replace(run, heal=True, moves_money=False) if heal else run)
 
     def verdict(self) -> Sequence[Violation]:
         """What the judge finds at once, after a run that could finish, and after one that healed."""
         found: list[Violation] = []
         if self._runs:
-            found = judge(self.folder, quiet=False)
+            found = judge(self.folder, self.url, quiet=False)
         for heal in (False, True):
             if not found:
                 code = self.finish(heal=heal)
-                found = judge(self.folder, quiet=True, healed=heal)
+                found = judge(self.folder, self.url, quiet=True, healed=heal)
                 assert code == 0 or found, f"a run that nobody killed ended with {code}\n{self.story()}"
         return found
 
     def next_run(self) -> Run:
         """A run with transfers of its own."""
         self._runs += 1
-        digits = self._random.sample(_DIGITS, len(_DIGITS))
-        intents = [
-            Intent(
-                f"{self._runs}-{number}", self._random.choice(self._accounts), self._random.randrange(100) * 10 + digit
-            )
-            for number, digit in enumerate(digits)
-        ]
-        patience = timedelta(seconds=2 if self.variant else 60)
-        seed = self._random.randrange(2**32)
-        return Run(
-            self.folder,
-            seed,
-            tuple(intents),
-            None,
-            self.variant,
-            refusals=self._refusals,
-            set_aside_for=self._set_aside_for,
-            patience=patience,
-        )
+        return Run(self.folder, self.url, self._runs, self.random.randrange(2**32), **self._options)
 
-    def shuffled(self, places: Sequence[str]) -> list[str]:
+    def next_member(self, **changes: Any) -> Run:
+        """A run that goes on until it is killed, or everything closes."""
+        (self.folder / CLOSED).unlink(missing_ok=True)
+        return replace(self.next_run(), member=True, **changes)
+
+    def close(self) -> None:
+        """Let every member finish what there is, and end."""
+        (self.folder / CLOSED).touch()
+
+    def shuffled(self, places: Iterable[str]) -> list[str]:
         """The places in an order that the seed decides."""
-        return self._random.sample(places, len(places))
+        listed = list(places)
+        return self.random.sample(listed, len(listed))
 
     def story(self) -> str:
         """What is needed to repeat and to understand a failure."""
         log = self.folder / "process.log"
-        last = log.read_text(encoding="utf-8", errors="replace")[-4_000:] if log.exists() else ""
-        return f"PROMISES_SEED={self.seed} kills: {dict(self.kills)}\n{last}"
+        last = log.read_text(encoding="utf-8", errors="replace")[-8_000:] if log.exists() else ""
+        left = "\n".join(left_over(self.url)[:_MOST_LEFT_OVER])
+        return f"PROMISES_SEED={self.seed} kills: {dict(self.kills)}\n{last}\nleft over:\n{left}"
+
+
+@dataclass
+class _Seat:
+    """A place in a team: what whoever has it does, and where they die, one after the other."""
+
+    roles: Collection[Role]
+    places: deque[str]
+    process: ForkServerProcess | None = None
+    run: Run | None = None
+
+
+class _Team:
+    """Processes that work at the same time."""
+
+    def __init__(self, campaign: Campaign, places: Sequence[str], members: int, *, share_roles: bool) -> None:
+        self._campaign = campaign
+        # One process relays at a time on SQLite: it has to be one of those that may die there.
+        on_sqlite = campaign.url.startswith("sqlite")
+        self._company: Collection[Role] = ("publish",) if on_sqlite else ROLES
+        members = min(members, _MOST_ON_SQLITE) if on_sqlite else members
+        everywhere = deque(places)
+        self._seats = [_Seat(ROLES, everywhere) for _ in range(members)]
+        if share_roles:
+            moving = deque(place for place in places if place.startswith("uow."))
+            carrying = deque(place for place in places if not place.startswith("uow."))
+            for number in range(members):
+                kind = (("publish",), moving) if number % 2 == 0 else (("relay", "consume"), carrying)
+                self._seats[number] = _Seat(*kind)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether somebody has to die still."""
+        return any(seat.places or (seat.run is not None and seat.run.kill) for seat in self._seats)
+
+    def fill(self) -> None:
+        """Start who is missing; when there is no place to die at, to keep the others company."""
+        for seat in self._seats:
+            if seat.process is None:
+                roles = seat.roles
+                run = self._campaign.next_member()
+                if seat.places:
+                    place = seat.places.popleft()
+                    occurrence = self._campaign.random.randint(1, min(_reached_at_least(place), _MOST_IN_A_TEAM))
+                    run = replace(run, kill=(place, occurrence), heal=place == "replay.midway")
+                elif roles == ROLES:
+                    roles = self._company
+                seat.run = replace(run, roles=roles, moves_money="publish" in roles)
+                seat.process = start(seat.run)
+
+    def bury(self) -> None:
+        """Wait until somebody dies, where they were to."""
+        ended = first_ended([seat.process for seat in self._seats if seat.process is not None])
+        for seat in self._seats:
+            if seat.process in ended:
+                run, code = self._leave(seat)
+                assert run.kill is not None, f"{run} ended with {code}\n{self._campaign.story()}"
+                assert code == KILLED, f"{run} ended with {code}\n{self._campaign.story()}"
+                self._campaign.kills[run.kill[0]] += 1
+
+    def close(self) -> None:
+        """Let those who are left finish."""
+        self._campaign.close()
+        for seat in self._seats:
+            if seat.process is not None:
+                run, code = self._leave(seat)
+                assert code == 0, f"{run} ended with {code}\n{self._campaign.story()}"
+
+    def end(self) -> None:
+        """Leave nobody behind, whatever happened."""
+        for seat in self._seats:
+            if seat.process is not None:
+                seat.process.kill()
+                self._leave(seat)
+
+    def _leave(self, seat: _Seat) -> tuple[Run, int]:
+        process, run = seat.process, seat.run
+        assert process is not None
+        assert run is not None
+        seat.process = seat.run = None
+        return run, finish(process)
+
+
+def _reached_at_least(place: str) -> int:
+    return _REACHED_AT_LEAST.get(place, _OFTEN)

@@ -33,7 +33,7 @@ class MoveMoneyHandler(CommandHandler[MoveMoney, None]):
         self._session = session
 
     async def handle(self, command: MoveMoney) -> None:
-        account = await self._session.get_one(Account, command.account)
+        account = await self._session.get_one(Account, command.account, with_for_update=True)
         self._session.add(account.move(command.transfer_id, command.amount))
         await self._session.flush()
         if is_refused(command.amount) and not is_refused_late(command.amount):

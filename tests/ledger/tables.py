@@ -1,21 +1,47 @@
 """The ledger's own tables: the writers' truth, and what handlers wrote down.
 
 No constraint keeps a booking from being written twice: that is the toolkit's promise, and the judge's question.
+Whoever writes to an account locks its row first, as writers that want an order have to; so positions of one account are
+in the order of commits.
 """
 
-from pathlib import Path
-
-from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import registry
-from sqlmodel import Field, Session, SQLModel
+from sqlmodel import Field, SQLModel, insert
 
 from mediator import AggregateRoot
+from mediator.storage.database import Database
+from mediator.storage.schema import create_schema
 from tests.ledger.amounts import is_refused
 from tests.ledger.events import MoneyMoved, TransferBooked
+from tests.support.databases import in_a_thread
 
-__all__ = ["ACCOUNTS", "Account", "Balance", "Booking", "Transfer", "database_of", "prepare"]
+__all__ = [
+    "ACCOUNTS",
+    "ON_ACCOUNTS",
+    "ON_TRANSFERS",
+    "SUBSCRIBERS",
+    "Account",
+    "Balance",
+    "Booking",
+    "Transfer",
+    "prepare",
+]
 
-ACCOUNTS = ("ada", "bob", "cyd")
+ACCOUNTS = ("ada", "bob", "cyd", *(f"account-{number}" for number in range(20)))
+"""So many that every relay of a team has some."""
+
+ON_TRANSFERS = (
+    "books.apply",
+    "books.audit",
+    "books.cascade",
+    "books.flaky",
+    "books.slow",
+    "books.strict",
+    "reporting.audit",
+)
+ON_ACCOUNTS = ("books.count-touched",)
+SUBSCRIBERS = (*ON_TRANSFERS, *ON_ACCOUNTS)
 
 
 class _Rows(SQLModel, registry=registry()):
@@ -26,7 +52,7 @@ class Account(AggregateRoot, _Rows, table=True):
     """An account as its owner sees it."""
 
     __tablename__ = "accounts"
-    id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True, max_length=40)
     balance: int = 0
     seq: int = 0
 
@@ -45,21 +71,21 @@ class Transfer(_Rows, table=True):
 
     __tablename__ = "transfers"
     position: int | None = Field(default=None, primary_key=True)
-    id: str
-    account: str
+    id: str = Field(max_length=40)
+    account: str = Field(max_length=40)
     seq: int
     amount: int
 
 
 class Booking(_Rows, table=True):
-    """What one handler did for one event; `position` is the order of commits."""
+    """What one handler did for one event."""
 
     __tablename__ = "bookings"
     position: int | None = Field(default=None, primary_key=True)
-    subscriber: str
-    event_id: str
-    transfer_id: str
-    account: str
+    subscriber: str = Field(max_length=100)
+    event_id: str = Field(max_length=36)
+    transfer_id: str = Field(max_length=40)
+    account: str = Field(max_length=40)
     seq: int
     amount: int
     attempt: int
@@ -69,22 +95,25 @@ class Balance(_Rows, table=True):
     """An account as a handler sees it."""
 
     __tablename__ = "balances"
-    subscriber: str = Field(primary_key=True)
-    account: str = Field(primary_key=True)
+    subscriber: str = Field(primary_key=True, max_length=100)
+    account: str = Field(primary_key=True, max_length=40)
     balance: int = 0
     seq: int = 0
 
 
-def database_of(folder: Path) -> Path:
-    """The ledger's file."""
-    return folder / "ledger.db"
+def prepare(url: str) -> None:
+    """Make the tables, the toolkit's among them, and open the accounts."""
+    in_a_thread(_prepare(url))
 
 
-def prepare(folder: Path) -> None:
-    """Make the tables and open the accounts."""
-    engine = create_engine(f"sqlite:///{database_of(folder)}")
-    _Rows.metadata.create_all(engine)
-    with Session(engine) as session:
-        session.add_all([Account(id=name) for name in ACCOUNTS])
-        session.commit()
-    engine.dispose()
+async def _prepare(url: str) -> None:
+    toolkit = Database(url)
+    await create_schema(toolkit)
+    await toolkit.close()
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.run_sync(_Rows.metadata.create_all)
+        await connection.execute(insert(Account), [{"id": account} for account in ACCOUNTS])
+        seen = [{"subscriber": subscriber, "account": account} for subscriber in SUBSCRIBERS for account in ACCOUNTS]
+        await connection.execute(insert(Balance), seen)
+    await engine.dispose()

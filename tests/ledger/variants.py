@@ -8,12 +8,14 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from importlib import import_module
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from sqlalchemy import false
+from sqlalchemy import BigInteger, Select, bindparam, delete, insert, or_, select, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,13 +28,17 @@ from mediator.messaging.limits import Limits
 from mediator.publishing.outbox import OutboxWriter
 from mediator.publishing.relay import Relay
 from mediator.publishing.unit_of_work import SqlUnitOfWork
+from mediator.storage.columns import database_now, none_of
 from mediator.storage.database import Database
-from mediator.storage.inbox import Claim
-from mediator.storage.outbox import OutboxTable
-from mediator.storage.parked import DEAD
+from mediator.storage.inbox import Claim, InboxTable
+from mediator.storage.outbox import SLOTS, Key, OutboxTable, key_of
+from mediator.storage.parked import DEAD, ParkedTable
 from tests.ledger.payments import TransferRefusedError
 
-__all__ = ["VARIANTS", "break_it"]
+__all__ = ["STRAINS", "VARIANTS", "break_it"]
+
+_LEASE = 200
+"""Milliseconds for which a row that was taken is not taken again."""
 
 
 class InboxApart(IdempotentConsumer):
@@ -44,15 +50,14 @@ class InboxApart(IdempotentConsumer):
         received: Received,
         attempt: int,
         begin: Callable[[AsyncConnection], Awaitable[None]],
-        *,
-        parked: bool,
+        count: Callable[[], Awaitable[None]] | None = None,
     ) -> Outcome:
-        if parked:
-            return await super()._attempt(subscriber, received, attempt, begin, parked=parked)
+        if count is not None:
+            return await super()._attempt(subscriber, received, attempt, begin, count)
         async with self._database.begin() as connection:
             await begin(connection)
         try:
-            return await super()._attempt(subscriber, received, attempt, _nothing, parked=parked)
+            return await super()._attempt(subscriber, received, attempt, _nothing)
         except Exception:
             inbox = self._database.tables.inbox
             mine = (inbox.c.subscriber_id == subscriber.id, inbox.c.event_id == received.envelope.event_id)
@@ -74,7 +79,7 @@ class DeleteFirst(Relay):
     """Removes rows from the outbox, then publishes them."""
 
     async def _publish(self, rows: Sequence[RowMapping]) -> None:
-        await self._outbox.complete([row["position"] for row in rows], keep_history=True)
+        await self._outbox.complete([key_of(row) for row in rows], keep_history=True)
         await super()._publish(rows)
 
 
@@ -141,10 +146,7 @@ class NoHeadOfLine(OutboxTable):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._waiting_keys = self._waiting_keys.where(false())
-
-    async def fetch(self, slot: int, at_most: int, **options: Any) -> Sequence[RowMapping]:
-        return await super().fetch(slot, at_most, **{**options, "without_keys": ()})
+        self._fetch = _due_rows(database).limit(bindparam("at_most", type_=BigInteger()))
 
 
 class IdCursor(OutboxTable):
@@ -155,13 +157,88 @@ class IdCursor(OutboxTable):
         self._last: dict[int, int] = {}
 
     async def fetch(
-        self, slot: int, at_most: int, *, without_positions: Collection[int], without_keys: Collection[str]
+        self, slot: int, at_most: int, *, without: Collection[Key], without_keys: Collection[str]
     ) -> Sequence[RowMapping]:
-        found = await super().fetch(slot, 1_000, without_positions=without_positions, without_keys=without_keys)
+        found = await super().fetch(slot, 1_000, without=without, without_keys=without_keys)
         rows = [row for row in found if row["position"] > self._last.get(slot, 0)][:at_most]
         if rows:
             self._last[slot] = rows[-1]["position"]
         return rows
+
+
+class SkipLocked(OutboxTable):
+    """Relays pass by what another one has locked, and take what comes after it."""
+
+    async def fetch(
+        self, slot: int, at_most: int, *, without: Collection[Key], without_keys: Collection[str]
+    ) -> Sequence[RowMapping]:
+        outbox = self._tables.outbox
+        free = _due_rows(self._database).limit(at_most).with_for_update(skip_locked=True)
+        parameters = {"of_slot": slot, "positions": [position for _, position in without]}
+        async with self._database.begin() as connection:
+            rows = (await connection.execute(free, parameters)).mappings().all()
+            await asyncio.sleep(0)
+            taken = (outbox.c.slot == slot, outbox.c.position.in_([row["position"] for row in rows]))
+            await connection.execute(update(outbox).where(*taken).values(next_attempt_at=database_now() + _LEASE))
+        return [row for row in rows if row["partition_key"] not in without_keys]
+
+
+def _due_rows(database: Database) -> Select[Any]:
+    """The due rows of a slot, whatever their keys."""
+    outbox, row = database.tables.outbox, database.tables.outbox.c
+    return (
+        select(outbox)
+        .where(
+            row.slot == bindparam("of_slot"),
+            or_(row.next_attempt_at.is_(None), row.next_attempt_at <= database_now()),
+            none_of(row.position, "positions", database.dialect),
+        )
+        .order_by(row.position)
+    )
+
+
+class NoLocks:
+    """Every relay has every slot."""
+
+    def __init__(self, database: Database) -> None:
+        """Asks nobody."""
+
+    async def acquire(self, busy: Collection[int]) -> frozenset[int]:
+        return frozenset(range(SLOTS))
+
+    async def leave(self, busy: Collection[int]) -> None:
+        """There is nothing to give up."""
+
+    async def release(self) -> None:
+        """Nor here."""
+
+
+class LookUpFirst(InboxTable):
+    """Looks whether an event is known, and then takes it."""
+
+    async def claim(
+        self, connection: AsyncConnection, subscriber_id: str, aliases: Sequence[str], event_id: UUID, payload: bytes
+    ) -> Claim:
+        if await self.known_hash(connection, [subscriber_id], event_id) is not None:
+            return Claim.DUPLICATE
+        row = {"subscriber_id": subscriber_id, "event_id": event_id, "payload_hash": payload}
+        if connection.dialect.name == "postgresql":
+            await connection.execute(postgresql.insert(self._inbox).on_conflict_do_nothing(), row)
+        else:
+            await connection.execute(insert(self._inbox).prefix_with("IGNORE"), row)
+        return Claim.TAKEN
+
+
+class UncomparedRetries(ParkedTable):
+    """Runs a retry without asking whether somebody else does."""
+
+    async def claim(self, position: int, attempts: int, delay: timedelta) -> bool:
+        await super().claim(position, attempts, delay)
+        return True
+
+    async def finish(self, connection: AsyncConnection, position: int, attempts: int) -> bool:
+        await connection.execute(delete(self._parked).where(self._parked.c.position == position))
+        return True
 
 
 class LateOutbox(OutboxWriter):
@@ -212,6 +289,16 @@ def _put(name: str, replacement: object) -> Callable[[], None]:
     return put
 
 
+def _skip_locked() -> None:
+    STRAINS["every relay has every slot"]()
+    _put("publishing.relay:OutboxTable", SkipLocked)()
+
+
+def _look_up_first() -> None:
+    STRAINS["every relay has every slot"]()
+    _put("consuming.parking:InboxTable", LookUpFirst)()
+
+
 def _outbox_after_commit() -> None:
     _put("hosting.services:OutboxWriter", LateOutbox)()
     _put("hosting.services:SqlUnitOfWork", OutboxAfterCommit)()
@@ -232,9 +319,15 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "id cursor": _put("publishing.relay:OutboxTable", IdCursor),
     "outbox after commit": _outbox_after_commit,
     "rolled-back events published": _put("hosting.services:SqlUnitOfWork", Ghosts),
+    "skip locked instead of slots": _skip_locked,
+    "claim by look-up": _look_up_first,
+    "retries that nobody compares": _put("consuming.parking:ParkedTable", UncomparedRetries),
 }
+
+STRAINS: dict[str, Callable[[], None]] = {"every relay has every slot": _put("publishing.relay:slot_locks", NoLocks)}
+"""Not broken: what the toolkit has to bear without breaking a promise."""
 
 
 def break_it(name: str) -> None:
     """Put a variant in place, in this process."""
-    VARIANTS[name]()
+    {**VARIANTS, **STRAINS}[name]()

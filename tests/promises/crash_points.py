@@ -1,6 +1,6 @@
 """Where each clause's campaigns kill: every crash point belongs to the clause that it endangers most.
 
-PROMISES_KILLS says how often a process is killed at each (3), PROMISES_SEED repeats what a failing test printed.
+PROMISES_KILLS says how often a process is killed at each (5), PROMISES_SEED repeats what a failing test printed.
 """
 
 import os
@@ -10,7 +10,7 @@ from tests.ledger.campaign import Campaign
 
 __all__ = ["KILLS", "PLACES", "assert_kept"]
 
-KILLS: Final = int(os.environ.get("PROMISES_KILLS") or 3)
+KILLS: Final = int(os.environ.get("PROMISES_KILLS") or 5)
 
 PLACES: Final = {
     "G1": ("uow.before_flush", "uow.after_flush", "uow.after_outbox", "uow.before_commit", "uow.after_commit"),
@@ -28,11 +28,10 @@ PLACES: Final = {
 }
 
 
-def assert_kept(campaign: Campaign, *places: str) -> None:
-    """Kill at these places, in turn, and let the judge find nothing."""
-    for _ in range(KILLS):
-        for place in places:
-            campaign.kill(place)
+def assert_kept(campaign: Campaign, clause: str, *, members: int) -> None:
+    """Let processes of a team die at the clause's places, and let the judge find nothing."""
+    places = PLACES[clause]
+    campaign.storm(campaign.shuffled(places * KILLS), members)
     verdict = campaign.verdict()
 
     assert not verdict, f"{verdict}\n{campaign.story()}"

@@ -1,20 +1,19 @@
 """A program with two handlers: one kills the process at one event, the other takes its time over every event.
 
-python -m tests.promises.killer FILE     ends with 0 when nothing is pending any more, with 9 when it was killed
+python -m tests.promises.killer URL [first]     ends with 0 when nothing is pending any more, with 9 when it was killed
 """
 
 import asyncio
 import os
-import sqlite3
 import sys
 from datetime import timedelta
-from pathlib import Path
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from contracts import IntegrationEvent, event_topic
 from mediator import IntegrationEventHandler, MediatorApp, RetryPolicy
 from tests.support import Effect, create_tables, module_of, quick_settings
+from tests.support.databases import execute
 
 EVENTS = 3
 RETRIES = 3
@@ -52,29 +51,23 @@ class Slow(IntegrationEventHandler[FactV1]):
         self._session.add(Effect(what="slow", detail=str(event.number)))
 
 
-async def run(file: Path, *, first: bool) -> None:
-    url = f"sqlite+aiosqlite:///{file}"
-    await create_tables(url)
-    app = MediatorApp(
-        "shop", modules=[module_of("mail", Kill, Slow)], database=url, environment="test", settings=quick_settings()
-    )
+async def run(url: str, *, first: bool) -> None:
+    if first:
+        await create_tables(url)
+    modules, settings = [module_of("mail", Kill, Slow)], quick_settings()
+    app = MediatorApp("shop", modules=modules, database=url, environment="test", schema="create", settings=settings)
     async with app:
         if first:
             await app.publish_in_own_transaction(*(FactV1(number=number) for number in range(EVENTS)))
         await app.drained()
 
 
-def effects_and_letters(file: Path) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+def effects_and_letters(url: str) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
     """What the handlers left, and the dead letters with their attempts."""
-    connection = sqlite3.connect(file)
-    try:
-        effects = connection.execute("SELECT what, CAST(detail AS INTEGER) FROM test_effects ORDER BY 2").fetchall()
-        letters = connection.execute("SELECT subscriber_id, attempts FROM mediator_parked").fetchall()
-    finally:
-        connection.close()
-    return effects, letters
+    effects = execute(url, "SELECT what, detail FROM test_effects ORDER BY detail")
+    letters = execute(url, "SELECT subscriber_id, attempts FROM mediator_parked")
+    return [(what, int(detail)) for what, detail in effects], [(name, attempts) for name, attempts in letters]
 
 
 if __name__ == "__main__":
-    database = Path(sys.argv[1])
-    asyncio.run(run(database, first=not database.exists()))
+    asyncio.run(run(sys.argv[1], first="first" in sys.argv[2:]))

@@ -11,6 +11,8 @@ from mediator import IntegrationEventHandler, MessageContext, RetryPolicy
 from tests.promises.arrivals import arrive, envelope_of
 from tests.support import AppFactory, Effect, effects, module_of
 
+pytestmark = pytest.mark.every_database
+
 
 @event_topic("invoices", domain="billing")
 class InvoicedV1(IntegrationEvent):

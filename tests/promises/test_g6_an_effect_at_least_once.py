@@ -11,8 +11,10 @@ from mediator.testing import FAILPOINTS
 from tests.ledger.forks import run_in_new_interpreter
 from tests.promises.arrivals import arrive, envelope_of
 from tests.promises.conftest import CampaignFactory
-from tests.promises.crash_points import KILLS, PLACES, assert_kept
+from tests.promises.crash_points import KILLS, assert_kept
 from tests.support import AppFactory, Effect, effects, module_of, quick_settings
+
+pytestmark = pytest.mark.every_database
 
 
 @event_topic("letters", domain="post")
@@ -30,9 +32,9 @@ class Deliver(IntegrationEventHandler[PostedV1]):
         self._session.add(Effect(what="delivered", detail=event.text))
 
 
-@pytest.mark.parametrize("place", PLACES["G6"])
-def test_killed_in_the_consumer(place: str, new_campaign: CampaignFactory) -> None:
-    assert_kept(new_campaign(), place)
+@pytest.mark.timeout(900)
+def test_killed_in_the_consumer(new_campaign: CampaignFactory) -> None:
+    assert_kept(new_campaign(), "G6", members=3)
 
 
 @pytest.mark.parametrize("place", ["handler.midway", "consumer.after_ack"])
@@ -43,7 +45,8 @@ def test_killed_in_an_interpreter_of_its_own(place: str, new_campaign: CampaignF
     assert campaign.verdict() == [], campaign.story()
 
 
-def test_killed_here_and_there_one_after_the_other(new_campaign: CampaignFactory) -> None:
+@pytest.mark.timeout(900)
+def test_killed_alone_one_after_the_other(new_campaign: CampaignFactory) -> None:
     campaign = new_campaign()
     for place in campaign.shuffled(FAILPOINTS)[: 2 * KILLS]:
         # What an earlier kill left undone comes on top of what this run does.

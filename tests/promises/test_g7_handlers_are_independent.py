@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from contracts import IntegrationEvent, event_topic
@@ -11,6 +12,8 @@ from tests.promises.arrivals import arrive, envelope_of
 from tests.promises.conftest import CampaignFactory
 from tests.promises.crash_points import KILLS
 from tests.support import AppFactory, Effect, effects, module_of
+
+pytestmark = pytest.mark.every_database
 
 
 @event_topic("alarms", domain="tower")
@@ -107,6 +110,7 @@ async def test_a_paused_handler_rests_alone(make_app: AppFactory) -> None:
         assert await effects(app) == [("tower.fast", "now"), ("tower.hear", "now")]
 
 
+@pytest.mark.timeout(900)
 def test_killed_between_handlers(new_campaign: CampaignFactory) -> None:
     campaign = new_campaign()
     for _ in range(KILLS):

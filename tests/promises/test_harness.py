@@ -1,10 +1,7 @@
 """The harness itself: it reaches every crash point, repeats a seed, and catches what is broken on purpose."""
 
-import shutil
-import sqlite3
-from contextlib import closing
+from collections.abc import Collection, Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -12,12 +9,14 @@ from mediator.testing import FAILPOINTS
 from tests.ledger.campaign import Campaign
 from tests.ledger.journal import read_journal
 from tests.ledger.judge import Violation, judge
-from tests.ledger.tables import ACCOUNTS, database_of
+from tests.ledger.tables import ACCOUNTS
 from tests.ledger.variants import VARIANTS
 from tests.promises.conftest import CampaignFactory
 from tests.promises.crash_points import PLACES
+from tests.support.databases import Servers
 
 # Variant, what the judge has to find, and the crash points that bring it to light.
+# Whoever gets the slots of a relay with a cursor begins anew: what that one has passed comes late then, or never.
 CASES = [
     ("inbox in a transaction of its own", "lost", ("handler.midway",)),
     ("ack first", "lost", ("relay.after_delete",)),
@@ -28,38 +27,72 @@ CASES = [
     ("nothing waits behind a failure", "order", ()),
     ("swallowed cancellation", "timeout", ()),
     ("no head of line", "order", ()),
-    ("id cursor", "lost", ()),
+    ("id cursor", "lost or order", ()),
     ("outbox after commit", "published", ("uow.after_commit",)),
     ("rolled-back events published", "ghost", ()),
 ]
-_ROUNDS, _KILLS_A_ROUND = 8, 3
+# Those that break storage: caught on the servers too, or there alone, because SQLite has one writer and one relay.
+CASES_OF_STORAGE = [
+    ("inbox in a transaction of its own", "lost", ("handler.midway",)),
+    ("delete before publish", "lost", ("consumer.received",)),
+    ("no head of line", "order", ()),
+    ("id cursor", "lost or order", ()),
+    ("outbox after commit", "published", ("uow.after_commit",)),
+    ("skip locked instead of slots", "order", ()),
+    ("claim by look-up", "once", ()),
+    ("retries that nobody compares", "once", ()),
+]
+_ROUNDS, _KILLS_A_ROUND, _TOGETHER = 8, 3, 3
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("variant", "promise", "places"), CASES, ids=[variant for variant, _, _ in CASES])
 def test_a_broken_variant_is_caught(
     variant: str, promise: str, places: tuple[str, ...], new_campaign: CampaignFactory
 ) -> None:
+    assert_caught(variant, promise, places, new_campaign, together=0)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.databases("postgresql", "mariadb")
+@pytest.mark.parametrize(
+    ("variant", "promise", "places"), CASES_OF_STORAGE, ids=[variant for variant, _, _ in CASES_OF_STORAGE]
+)
+def test_a_variant_of_broken_storage_is_caught(
+    variant: str, promise: str, places: tuple[str, ...], new_campaign: CampaignFactory
+) -> None:
+    assert_caught(variant, promise, places, new_campaign, together=0 if places else _TOGETHER)
+
+
+def assert_caught(
+    variant: str, promise: str, places: tuple[str, ...], new_campaign: CampaignFactory, *, together: int
+) -> None:
     # Rows can overtake only where many of one key are refused, and wait for longer than the others take.
     overtaking = {"accounts": ACCOUNTS[:1], "refusals": 0.4, "set_aside_for": timedelta(milliseconds=200)}
-    campaign = new_campaign(variant=variant, **(overtaking if variant == "no head of line" else {}))
+    # What the cursor has passed waits for ever; all others come to an end, and what they lose is lost.
+    patience = timedelta(seconds=5 if variant == "id cursor" else 60)
+    campaign = new_campaign(variant=variant, patience=patience, **(overtaking if variant == "no head of line" else {}))
 
-    assert promise in {violation.promise for violation in hunt(campaign, promise, places)}, campaign.story()
+    found = hunt(campaign, promise.split(" or "), places, together)
+
+    assert {violation.promise for violation in found} & set(promise.split(" or ")), f"{found}\n{campaign.story()}"
 
 
-def hunt(campaign: Campaign, promise: str, places: tuple[str, ...]) -> list[Violation]:
+def hunt(campaign: Campaign, promises: Collection[str], places: tuple[str, ...], together: int) -> list[Violation]:
     """What the judge found, as soon as it is what was looked for, or after the last round."""
     found: list[Violation] = []
     for _ in range(_ROUNDS):
         for place in places * _KILLS_A_ROUND:
             campaign.try_to_kill(place, 1 if place == "uow.after_commit" else None)
+        campaign.together(together)
         found = list(campaign.verdict())
-        if any(violation.promise == promise for violation in found):
+        if any(violation.promise in promises for violation in found):
             break
     return found
 
 
 def test_every_variant_has_its_test() -> None:
-    assert sorted(variant for variant, _, _ in CASES) == sorted(VARIANTS)
+    assert sorted({variant for variant, _, _ in CASES + CASES_OF_STORAGE}) == sorted(VARIANTS)
 
 
 def test_every_crash_point_is_killed_at() -> None:
@@ -80,12 +113,13 @@ def test_a_seed_repeats_the_transfers_and_the_kills(new_campaign: CampaignFactor
 
     for _ in range(3):
         one, other = first.next_run(), second.next_run()
-        assert (one.seed, one.intents) == (other.seed, other.intents)
+        assert one.seed == other.seed
+        assert list(one.batches()) == list(other.batches())
 
 
 # Forgeries of a ledger that is right, and what the judge has to say about each.
 FORGERIES = {
-    "DELETE FROM transfers WHERE position = 1": {"acknowledged", "ghost"},
+    "DELETE FROM transfers WHERE seq = 1": {"acknowledged", "ghost"},
     "INSERT INTO transfers (id, account, seq, amount) SELECT id, account, seq, amount FROM transfers LIMIT 1": {
         "acknowledged"
     },
@@ -104,25 +138,39 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-def test_the_judge_sees_a_forgery(forgery: str, right_ledger: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "forged"
-    shutil.copytree(right_ledger, folder)
-    with closing(sqlite3.connect(database_of(folder))) as connection, connection:
-        assert connection.execute(forgery).rowcount > 0
-
-    assert {violation.promise for violation in judge(folder, quiet=True)} >= FORGERIES[forgery]
+def test_the_judge_sees_a_forgery(forgery: str, right_ledger: Campaign) -> None:
+    assert seen_in(right_ledger, forgery) >= FORGERIES[forgery]
 
 
-def test_a_ledger_that_is_right_passes(right_ledger: Path) -> None:
-    assert judge(right_ledger, quiet=True) == []
+def test_a_ledger_that_is_right_passes(right_ledger: Campaign) -> None:
+    assert judge(right_ledger.folder, right_ledger.url, quiet=True) == []
 
 
-def test_the_journal_knows_what_was_told(right_ledger: Path) -> None:
-    assert sorted(read_journal(right_ledger).values()) == ["acked"] * 8 + ["failed"] * 2
+def test_the_journal_knows_what_was_told(right_ledger: Campaign) -> None:
+    assert sorted(read_journal(right_ledger.folder).values()) == ["acked"] * 8 + ["failed"] * 2
+
+
+@pytest.mark.databases("postgresql", "psycopg", "mariadb")
+def test_the_judge_reads_every_database_alike(new_campaign: CampaignFactory) -> None:
+    campaign = new_campaign(seed=5)
+    assert campaign.finish() == 0, campaign.story()
+
+    assert judge(campaign.folder, campaign.url, quiet=True) == []
+    for forgery, promises in FORGERIES.items():
+        assert seen_in(campaign, forgery) >= promises, forgery
+    # A forgery is rolled back.
+    assert judge(campaign.folder, campaign.url, quiet=True) == []
+
+
+def seen_in(campaign: Campaign, forgery: str) -> set[str]:
+    """The promises that the judge finds broken."""
+    return {one.promise for one in judge(campaign.folder, campaign.url, quiet=True, forgery=forgery)}
 
 
 @pytest.fixture(scope="module")
-def right_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    campaign = Campaign(tmp_path_factory.mktemp("right"), seed=5)
-    assert campaign.finish() == 0, campaign.story()
-    return campaign.folder
+def right_ledger(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Iterator[Campaign]:
+    folder = tmp_path_factory.mktemp("right")
+    with servers.new_database("sqlite", folder) as url:
+        campaign = Campaign(folder, url, seed=5)
+        assert campaign.finish() == 0, campaign.story()
+        yield campaign
