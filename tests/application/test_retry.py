@@ -1,5 +1,6 @@
 """How long a delivery waits for its next attempt, and when it is given up."""
 
+import pickle
 from datetime import timedelta
 from itertools import pairwise
 from random import Random
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediator import PermanentError, RetryPolicy
-from mediator.errors import SettingsError
+from mediator.errors import RetryAfterError, SettingsError
 
 DELAYS = st.timedeltas(timedelta(0), timedelta(hours=1))
 POLICIES = st.builds(
@@ -126,6 +127,7 @@ def test_when_a_delivery_is_given_up(policy: RetryPolicy, attempt: int, error: E
     [
         ({"attempts": 0}, "attempts"),
         ({"attempts": -1}, "attempts"),
+        ({"attempts": 30_001}, "attempts"),
         ({"first_delay": timedelta(-1)}, "first_delay"),
         ({"first_delay": timedelta(hours=1)}, "first_delay"),
         ({"factor": 0.5}, "factor"),
@@ -137,3 +139,89 @@ def test_when_a_delivery_is_given_up(policy: RetryPolicy, attempt: int, error: E
 def test_a_policy_that_cannot_work_is_refused(wrong: dict[str, Any], setting: str) -> None:
     with pytest.raises(SettingsError, match=rf"RetryPolicy\.{setting}"):
         RetryPolicy(**wrong)
+
+
+def test_the_most_attempts_can_be_counted() -> None:
+    policy = RetryPolicy(attempts=30_000)
+
+    assert not policy.gives_up(29_999, LookupError())
+    assert policy.gives_up(30_000, LookupError())
+
+
+class ThrottledError(OSError):
+    def __init__(self, retry_after: object) -> None:
+        self.retry_after = retry_after
+
+
+SECOND = timedelta(seconds=1)
+LENIENT = RetryPolicy.fixed(3, SECOND).on(OSError, RetryPolicy.fixed(10, 5 * SECOND)).on(KeyError, RetryPolicy.never())
+
+
+@pytest.mark.parametrize(
+    ("error", "delay", "attempts"),
+    [
+        (ValueError(), SECOND, 3),
+        (None, SECOND, 3),
+        (OSError(), 5 * SECOND, 10),
+        (ConnectionError(), 5 * SECOND, 10),
+        (LookupError(), SECOND, 3),
+        (KeyError(), SECOND, 1),
+    ],
+)
+def test_the_policy_of_the_nearest_class_decides(error: Exception | None, delay: timedelta, attempts: int) -> None:
+    if attempts > 1:
+        assert LENIENT.delay_after(1, Random(1), error) == delay
+        assert not LENIENT.gives_up(attempts - 1, error or Exception())
+    assert LENIENT.gives_up(attempts, error or Exception())
+
+
+def test_a_class_of_its_own_comes_before_its_base() -> None:
+    policy = LENIENT.on(ConnectionError, RetryPolicy.fixed(4, 7 * SECOND))
+
+    assert policy.delay_after(1, Random(1), ConnectionResetError()) == 7 * SECOND
+    assert LENIENT.delay_after(1, Random(1), ConnectionResetError()) == 5 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "delay"),
+    [
+        (timedelta(minutes=1), timedelta(minutes=1)),
+        (90, timedelta(seconds=90)),
+        (6.5, timedelta(seconds=6.5)),
+        (SECOND, 5 * SECOND),
+        (timedelta(days=100), timedelta(days=7)),
+        (1e300, 5 * SECOND),
+        (float("nan"), 5 * SECOND),
+        (float("inf"), 5 * SECOND),
+        (-1, 5 * SECOND),
+        ("60", 5 * SECOND),
+        (None, 5 * SECOND),
+        (b"1", 5 * SECOND),
+    ],
+)
+def test_an_error_may_say_when_it_is_of_use_to_try_again(retry_after: object, delay: timedelta) -> None:
+    assert LENIENT.delay_after(1, Random(1), ThrottledError(retry_after)) == delay
+
+
+def test_the_toolkit_has_an_error_that_says_so() -> None:
+    error = RetryAfterError(timedelta(minutes=2), "the bank is closed")
+
+    assert str(error) == "the bank is closed; not before 120 s"
+    assert LENIENT.delay_after(1, Random(1), error) == timedelta(minutes=2)
+
+
+@pytest.mark.parametrize(("kind", "policy"), [(1, RetryPolicy()), (int, RetryPolicy()), (ValueError, LENIENT)])
+def test_an_override_that_cannot_work_is_refused(kind: Any, policy: RetryPolicy) -> None:
+    with pytest.raises(SettingsError, match=r"RetryPolicy\.on"):
+        RetryPolicy().on(kind, policy)
+
+
+def test_a_policy_with_overrides_is_a_value() -> None:
+    again = (
+        RetryPolicy.fixed(3, SECOND).on(OSError, RetryPolicy.fixed(10, 5 * SECOND)).on(KeyError, RetryPolicy.never())
+    )
+
+    assert again == LENIENT
+    assert hash(LENIENT) == hash(again)
+    assert pickle.loads(pickle.dumps(LENIENT)) == LENIENT
+    assert RetryPolicy.fixed(3, SECOND) != LENIENT

@@ -18,15 +18,18 @@ MAY_CATCH_EVERYTHING = {
     "mediator/consuming/consumer.py: Consumer._deliver",
     "mediator/consuming/consumer.py: Consumer._run",
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer._first_attempt",
-    "mediator/consuming/idempotent_consumer.py: IdempotentConsumer.deliver",
+    "mediator/consuming/idempotent_consumer.py: IdempotentConsumer.until_possible",
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer.retry",
     "mediator/consuming/lanes.py: Lanes._work",
     "mediator/consuming/retries.py: Retries._retry",
     "mediator/hosting/app.py: MediatorApp._died",
     "mediator/hosting/composition.py: _injector",
     "mediator/hosting/discovery.py: _import",
+    "mediator/hosting/running.py: Running.pending",
     "mediator/messaging/catalog.py: Received.as_class",
     "mediator/messaging/supervision.py: keep_running",
+    "mediator/storage/database.py: Database.open",
+    "mediator/storage/slots.py: ServerLocks._unless_lost",
 }
 MAY_ASK_THE_CLOCK = {"mediator/clock.py"}
 # Discovery and the lazy names of `import mediator`: names from the source, never from the wire.

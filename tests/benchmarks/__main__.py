@@ -3,6 +3,7 @@
 python -m tests.benchmarks                     all of them
 python -m tests.benchmarks construction        one
 python -m tests.benchmarks --list              their names
+python -m tests.benchmarks --large             with millions of rows; needs 10 GB of disk for some minutes
 python -m tests.benchmarks --rounds 1 --repetitions 0.001     only to see that they work
 """
 
@@ -12,10 +13,19 @@ from collections.abc import Sequence
 
 import structlog
 
-from tests.benchmarks import construction, dispatch
-from tests.benchmarks.measuring import Benchmark, Scale, machine
+from tests.benchmarks import construction, dispatch, draining, growth, takeover, transactions, wakeup
+from tests.benchmarks.measuring import DATABASES, Benchmark, Scale, machine
 
-BENCHMARKS: dict[str, Benchmark] = {"construction": construction.run, "dispatch": dispatch.run}
+BENCHMARKS: dict[str, Benchmark] = {
+    "construction": construction.run,
+    "dispatch": dispatch.run,
+    "transactions": transactions.run,
+    "wakeup": wakeup.run,
+    "fetching": growth.fetching,
+    "claiming": growth.claiming,
+    "draining": draining.run,
+    "takeover": takeover.run,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,9 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print the names and end")
     parser.add_argument("--rounds", type=int, default=Scale.rounds, help="how often everything is measured")
     parser.add_argument("--repetitions", type=float, default=Scale.repetitions, help="factor on the repetitions")
+    parser.add_argument("--large", action="store_true", help="with as many rows as the goals are about: takes minutes")
+    parser.add_argument(
+        "--on", action="append", metavar="DATABASE", help="sqlite, postgresql or mariadb; all by default"
+    )
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.names) - set(BENCHMARKS):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    if unknown := set(chosen.on or ()) - set(DATABASES):
+        parser.error(f"no database {', '.join(sorted(unknown))}; there are {', '.join(DATABASES)}")
     if chosen.rounds < 1 or chosen.repetitions <= 0:
         parser.error("--rounds takes 1 or more, --repetitions more than 0")
     if chosen.list:
@@ -35,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     structlog.configure(processors=[_drop])
     print(*machine(), sep="\n")
+    scale = Scale(chosen.rounds, chosen.repetitions, chosen.large, frozenset(chosen.on or DATABASES))
     for name in chosen.names or BENCHMARKS:
-        for table in asyncio.run(BENCHMARKS[name](Scale(chosen.rounds, chosen.repetitions))):
+        for table in asyncio.run(BENCHMARKS[name](scale)):
             print("", *table.lines(), sep="\n")
     return 0
 

@@ -2,36 +2,36 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from pydantic import model_validator
-from sqlalchemy import create_engine, text
+from sqlalchemy import Executable, create_engine, text, update
 
 from contracts import IntegrationEvent, event_topic
 from mediator import RetryPolicy
 from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
-from tests.storage.rows import execute
 from tests.support import AppFactory, effects, module_of
+from tests.support.databases import execute
+from tests.support.refusals import refuse, refuse_nothing
 
 NEVER = timedelta(hours=1)
 
 
-async def from_outside(url: str, statement: str) -> None:
-    """In a thread, because the application in this loop may hold the lock just then."""
-    await asyncio.to_thread(execute, url, statement)
+# All of it in a thread, because the application in this loop may hold the lock just then.
 
 
 async def refuse_parking(url: str, status: str) -> None:
     """From now on the database takes no parked row with this status."""
-    await from_outside(
-        url,
-        f"CREATE TRIGGER refuse BEFORE INSERT ON mediator_parked WHEN NEW.status = '{status}' "
-        "BEGIN SELECT RAISE(ABORT, 'disk full'); END",
-    )
+    await asyncio.to_thread(refuse, url, "INSERT", "mediator_parked", f"NEW.status = '{status}'")
 
 
-async def refuse_nothing(url: str) -> None:
-    await from_outside(url, "DROP TRIGGER refuse")
+async def take_everything(url: str) -> None:
+    await asyncio.to_thread(refuse_nothing, url)
+
+
+async def change(url: str, statement: Executable) -> None:
+    await asyncio.to_thread(execute, url, statement)
 
 
 async def test_a_message_that_cannot_be_buried_does_not_take_its_batch_along(
@@ -40,7 +40,7 @@ async def test_a_message_that_cannot_be_buried_does_not_take_its_batch_along(
     async with make_app(module_of("mail", listener("Send", writes))) as app:
         relay = app._started("the test").services[0].relay
         # Until the relay has found out that the start was harmless, it hands over one row at a time.
-        await eventually(lambda: relay._size == relay._settings.batch)
+        await eventually(lambda: relay._ramp.is_over)
         await refuse_parking(database_url, "dead")
         async with app.unit_of_work() as uow:
             uow.publish(*(NotedV1(account=str(number), text=str(number)) for number in range(10)))
@@ -48,7 +48,7 @@ async def test_a_message_that_cannot_be_buried_does_not_take_its_batch_along(
         await eventually(lambda: app.counters.total("handled", "mail.send") == 9)
 
         assert await rows(app, "parked") == []
-        await refuse_nothing(database_url)
+        await take_everything(database_url)
         await app.drained()
         (letter,) = await app.dead_letters.list()
         assert letter.reason == "unreadable: unknown type"
@@ -74,7 +74,7 @@ async def test_later_events_do_not_overtake_one_whose_failure_cannot_be_stored(
         assert set(calls) == {"1"}
 
         broken = False
-        await refuse_nothing(database_url)
+        await take_everything(database_url)
         await app.drained()
         assert [detail for _, detail in await effects(app)] == ["1", "2", "3"]
 
@@ -120,11 +120,10 @@ async def test_what_a_contract_chokes_on_does_not_stop_the_retries_of_others(
         await app.publish_in_own_transaction(*(BillV1(text=str(number)) for number in range(4)))
         await eventually(lambda: app.counters.total("parked", "mail.send") == 4)
         broken = False
-        await from_outside(
-            database_url,
-            """UPDATE mediator_parked SET body = CAST(replace(CAST(body AS TEXT), '"0"', '"old"') AS BLOB)""",
-        )
-        await from_outside(database_url, "UPDATE mediator_parked SET next_attempt_at = 1")
+        parked = app._started("the test").services[0].database.tables.parked
+        for row in await rows(app, "parked"):
+            grown_old = {"body": row.body.replace(b'"0"', b'"old"'), "next_attempt_at": 1}
+            await change(database_url, update(parked).where(parked.c.position == row.position).values(grown_old))
         await app.drained()
 
         assert sorted(await effects(app)) == [("Send", str(number)) for number in range(1, 4)]
@@ -132,10 +131,8 @@ async def test_what_a_contract_chokes_on_does_not_stop_the_retries_of_others(
         assert "KeyError" in str(letter.error)
 
 
-async def test_a_locked_database_of_the_handlers_own_is_its_failure(make_app: AppFactory, database_url: str) -> None:
-    own = create_engine(
-        database_url.replace("+aiosqlite", "").replace("test.db", "own.db"), connect_args={"timeout": 0}
-    )
+async def test_a_locked_database_of_the_handlers_own_is_its_failure(make_app: AppFactory, tmp_path: Path) -> None:
+    own = create_engine(f"sqlite:///{tmp_path / 'own.db'}", connect_args={"timeout": 0})
     calls: list[int] = []
 
     def react(handler: Any, _event: NotedV1) -> None:

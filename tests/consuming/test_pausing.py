@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from mediator import MessageContext
-from mediator.errors import NotRunningError, SettingsError
+from mediator.errors import NotRunningError, SettingsError, UsageError
 from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
 from tests.support import AppFactory, effects, module_of
 
@@ -118,7 +118,88 @@ async def test_an_unknown_handler_is_named_with_those_there_are(make_app: AppFac
     app = make_app(module_of("mail", listener("Send", writes)))
 
     async with app:
-        with pytest.raises(SettingsError, match=r"subscriber_id = 'mail.sent' cannot work: .*mail\.send"):
+        with pytest.raises(SettingsError, match=r"name = 'mail.sent' cannot work: .*mail\.send, mail, @relay"):
             getattr(app, call)("mail.sent")
+        with pytest.raises(SettingsError, match=r"mail\.sent"):
+            await getattr(app, f"{call}_everywhere")("mail.sent")
     with pytest.raises(NotRunningError, match=call):
         getattr(app, call)("mail.send")
+
+
+async def test_a_module_rests_as_a_whole(make_app: AppFactory) -> None:
+    mail = module_of("mail", listener("Send", writes), listener("Count", writes))
+    async with make_app(mail, module_of("audit", listener("Note", writes))) as app:
+        app.pause("mail")
+        app.pause("mail.count")
+        assert app.paused == {"mail.send", "mail.count"}
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await app.drained()
+        assert await effects(app) == [("Note", "x")]
+
+        app.resume("mail")
+        await app.drained()
+        assert await effects(app) == [("Note", "x"), ("Send", "x")]
+
+
+async def test_relays_rest_while_everything_else_works(make_app: AppFactory) -> None:
+    async with make_app(module_of("mail", listener("Send", writes))) as app:
+        app.pause("@relay")
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await asyncio.sleep(0.3)
+        await app.drained()
+        assert len(await rows(app, "outbox")) == 1
+
+        app.resume("@relay")
+        await app.drained()
+        assert await effects(app) == [("Send", "x")]
+
+
+async def test_a_pause_everywhere_reaches_the_other_processes(make_app: AppFactory) -> None:
+    mail = module_of("mail", listener("Send", writes))
+    async with make_app(mail) as here, make_app(mail) as there:
+        await here.pause_everywhere("mail.send")
+        assert here.paused == {"mail.send"}
+        await eventually(lambda: there.paused == {"mail.send"})
+        await there.publish_in_own_transaction(NotedV1(text="x"))
+        await there.drained()
+        assert await effects(there) == []
+
+        here.resume("mail.send")
+        assert here.paused == {"mail.send"}
+        await there.resume_everywhere("mail.send")
+        await eventually(lambda: not here.paused)
+        await here.drained()
+        assert await effects(here) == [("Send", "x")]
+
+
+async def test_a_pause_everywhere_survives_a_restart_and_says_who_wanted_it(make_app: AppFactory) -> None:
+    mail = module_of("mail", listener("Send", writes))
+    async with make_app(mail) as app:
+        await app.pause_everywhere("mail", actor="ada", reason="the printer is broken")
+    async with make_app(mail) as app:
+        assert app.paused == {"mail.send"}
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await app.drained()
+        assert await effects(app) == []
+
+        await app.resume_everywhere("mail", actor="bob")
+        await app.drained()
+        assert await effects(app) == [("Send", "x")]
+        trail = [(entry.actor, entry.action, entry.subject, entry.reason) for entry in await app.dead_letters.audit()]
+        assert trail == [("bob", "resume", "mail", None), ("ada", "pause", "mail", "the printer is broken")]
+
+
+async def test_one_that_is_ended_or_begun_by_several_is_written_down_once(make_app: AppFactory) -> None:
+    async with make_app(module_of("mail", listener("Send", writes))) as app:
+        await asyncio.gather(*(app.pause_everywhere("mail.send") for _ in range(3)))
+        await asyncio.gather(*(app.resume_everywhere("mail.send") for _ in range(3)))
+
+        assert app.paused == frozenset()
+        assert [entry.action for entry in await app.dead_letters.audit()] == ["resume", "pause"]
+
+
+@pytest.mark.parametrize("call", ["pause_everywhere", "resume_everywhere"])
+async def test_nobody_pauses_everywhere_inside_a_unit_of_work(make_app: AppFactory, call: str) -> None:
+    async with make_app(module_of("mail", listener("Send", writes))) as app, app.unit_of_work():
+        with pytest.raises(UsageError, match=call):
+            await getattr(app, call)("mail.send")

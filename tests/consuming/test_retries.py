@@ -1,11 +1,14 @@
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from mediator import PermanentError, RetryPolicy
 from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
-from tests.support import AppFactory, Effect, effects, module_of
+from tests.support import AppFactory, Effect, effects, module_of, quick_settings
+from tests.support.databases import execute
 
 
 class Failing:
@@ -112,16 +115,15 @@ class TestPermanent:
 
 
 class TestRestart:
-    async def test_retries_go_on_where_they_were(self, make_app: AppFactory) -> None:
+    async def test_retries_go_on_where_they_were(self, make_app: AppFactory, database_url: str) -> None:
         first, second = Failing(99), Failing(1)
         later = RetryPolicy.fixed(4, timedelta(minutes=1))
 
         async with make_app(module_of("mail", listener("Send", first, retry=later))) as app:
             await app.publish_in_own_transaction(NotedV1(text="x"))
             await eventually(lambda: app.counters.total("parked", "mail.send"))
-            async with app.unit_of_work() as uow:
-                # The database's clock cannot be turned; what is due can.
-                await (await uow.session.connection()).exec_driver_sql("UPDATE mediator_parked SET next_attempt_at = 0")
+        # The database's clock cannot be turned; what is due can.
+        execute(database_url, "UPDATE mediator_parked SET next_attempt_at = 0")
         assert first.attempts == [1]
 
         async with make_app(module_of("mail", listener("Send", second, retry=at_once(4)))) as app:
@@ -130,7 +132,7 @@ class TestRestart:
             assert second.attempts == [2, 3]
             assert await effects(app) == [("Send", "x")]
 
-    async def test_the_limit_counts_attempts_of_all_runs(self, make_app: AppFactory) -> None:
+    async def test_the_limit_counts_attempts_of_all_runs(self, make_app: AppFactory, database_url: str) -> None:
         failing = Failing(99)
 
         async with make_app(
@@ -138,8 +140,7 @@ class TestRestart:
         ) as app:
             await app.publish_in_own_transaction(NotedV1())
             await eventually(lambda: app.counters.total("parked", "mail.send"))
-            async with app.unit_of_work() as uow:
-                await (await uow.session.connection()).exec_driver_sql("UPDATE mediator_parked SET next_attempt_at = 0")
+        execute(database_url, "UPDATE mediator_parked SET next_attempt_at = 0")
         async with make_app(module_of("mail", listener("Send", failing, retry=at_once(3)))) as app:
             await app.drained()
 
@@ -164,7 +165,7 @@ class TestTimeout:
                     if not hides:
                         raise
 
-        handler = listener("Send", slow, timeout=timedelta(milliseconds=50), retry=at_once(3))
+        handler = listener("Send", slow, timeout=timedelta(seconds=1), retry=at_once(3))
         async with make_app(module_of("mail", handler)) as app:
             await app.publish_in_own_transaction(NotedV1())
             await app.drained()
@@ -207,6 +208,113 @@ class TestTimeout:
             assert failing.attempts == [1, 2]
             assert await effects(app) == []
             assert len(await app.dead_letters.list()) == 1
+
+
+async def test_an_error_with_a_policy_of_its_own_is_tried_as_often_as_that_says(make_app: AppFactory) -> None:
+    failing, patient = Failing(99, KeyError("x")), Failing(5, OSError("busy"))
+    policy = at_once(3).on(OSError, at_once(10)).on(KeyError, RetryPolicy.never())
+    mail = module_of("mail", listener("Send", failing, retry=policy), listener("Count", patient, retry=policy))
+
+    async with make_app(mail) as app:
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await app.drained()
+
+        assert failing.attempts == [1]
+        assert patient.attempts == [1, 2, 3, 4, 5, 6]
+        assert await effects(app) == [("Count", "x")]
+        (letter,) = await app.dead_letters.list()
+        assert (letter.subscriber_id, letter.attempts) == ("mail.send", 1)
+
+
+def cancels_at_once(task: asyncio.Task[Any]) -> Any:
+    task.cancel()
+    return asyncio.sleep(0)
+
+
+def cancels_at_the_end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+
+
+def cancels_later(task: asyncio.Task[Any]) -> None:
+    """As a timer does that nobody took back."""
+    asyncio.get_running_loop().call_later(0.05, task.cancel)
+
+
+@pytest.mark.every_database
+@pytest.mark.parametrize("cancels", [cancels_at_once, cancels_at_the_end, cancels_later])
+async def test_a_library_that_cancels_its_own_task_does_not_end_the_lane(
+    make_app: AppFactory, cancels: Callable[[asyncio.Task[Any]], Any]
+) -> None:
+    tasks = list[asyncio.Task[Any]]()
+
+    def react(handler: object, event: NotedV1) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        writes(handler, event)
+        return cancels(task) if event.text == "1" and tasks.count(task) == len(tasks) else None
+
+    send = listener("Send", react, concurrency=1, ordering="key", retry=at_once(3))
+    async with make_app(module_of("mail", send)) as app:
+        for number in range(1, 4):
+            await app.publish_in_own_transaction(NotedV1(text=str(number)))
+        await app.drained()
+        await eventually(tasks[0].done)
+        await app.publish_in_own_transaction(NotedV1(text="4"))
+        await app.drained()
+
+        assert await effects(app) == [("Send", str(number)) for number in range(1, 5)]
+        assert await app.dead_letters.list() == []
+
+
+@pytest.mark.databases("postgresql", "psycopg", "mariadb")
+async def test_a_retry_that_waits_for_a_connection_is_not_counted_and_left_to_others(make_app: AppFactory) -> None:
+    mail = module_of("mail", listener("Send", Failing(1), retry=RetryPolicy.fixed(2, timedelta(milliseconds=20))))
+    settings = quick_settings(database={"connections": 1})
+
+    async with make_app(mail, settings=settings) as app:
+        retries = app._started("the test").retries[0]
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        async with app.unit_of_work() as uow:
+            await eventually(lambda: app.counters.total("parked", "mail.send"))
+            await uow.session.connection()
+            await eventually(lambda: retries._running)
+            await asyncio.sleep(0.1)
+            async with make_app(mail) as other:
+                await eventually(lambda: other.counters.total("handled", "mail.send"))
+        await app.drained()
+
+        assert await effects(app) == [("Send", "x")]
+        assert await app.dead_letters.list() == []
+
+
+@pytest.mark.databases("postgresql", "mariadb")
+async def test_a_handler_that_hangs_does_not_keep_the_others_from_their_retries(make_app: AppFactory) -> None:
+    hangs, failed = asyncio.Event(), set[str]()
+
+    async def hang(handler: object, event: NotedV1) -> None:
+        if event.text not in failed:
+            failed.add(event.text)
+            raise LookupError("not yet")
+        await hangs.wait()
+
+    def fails_once(handler: object, event: NotedV1) -> None:
+        writes(handler, event)
+        if handler.context.attempt == 1:  # type: ignore[attr-defined]
+            raise LookupError("not yet")
+
+    later = RetryPolicy.fixed(2, timedelta(milliseconds=300))
+    mail = module_of(
+        "mail", listener("Send", hang, retry=at_once(2)), listener("Count", fails_once, concurrency=2, retry=later)
+    )
+    settings = quick_settings(consumer={"retries_at_once": 4}, database={"connections": 30})
+    async with make_app(mail, settings=settings) as app:
+        for number in range(20):
+            await app.publish_in_own_transaction(NotedV1(account=str(number), text=str(number)))
+        await eventually(lambda: app.counters.total("handled", "mail.count") == 20)
+        assert app.counters.total("handled", "mail.send") == 0
+        hangs.set()
+        await app.drained()
 
 
 async def test_the_waiting_time_comes_from_the_handlers_policy(make_app: AppFactory) -> None:

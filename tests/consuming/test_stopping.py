@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -12,6 +13,7 @@ from mediator.messaging.transport import Delivery
 from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
 from tests.support import AppFactory, effects, module_of, quick_settings
 from tests.support.interruptions import Interruption
+from tests.support.proxy import Proxy
 
 
 class Held:
@@ -142,6 +144,41 @@ async def test_the_stop_ends_within_its_time_whatever_the_handlers_do(make_app: 
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
+@pytest.mark.databases("postgresql", "psycopg", "mariadb")
+@pytest.mark.parametrize("fails_before", [False, True])
+async def test_the_stop_ends_when_connections_are_lost_meanwhile_and_costs_no_attempt(
+    make_app: AppFactory, database_url: str, *, fails_before: bool
+) -> None:
+    held, failed = Held(), False
+
+    async def react(handler: object, event: NotedV1) -> None:
+        nonlocal failed
+        if fails_before and not failed:
+            failed = True
+            raise LookupError("not yet")
+        await held(handler, event)
+
+    handler = listener("Send", react, retry=at_once(3))
+    settings = quick_settings(drain_on_stop=timedelta(seconds=1))
+    async with Proxy(database_url) as proxy:
+        app = make_app(module_of("mail", handler), settings=settings, database=proxy.url)
+        await app.__aenter__()
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await held.entered.wait()
+        leaving = asyncio.create_task(app.__aexit__(None, None, None))
+        await eventually(lambda: app._started("test").retries[0]._stopping)
+        proxy.cut()
+        done, _ = await asyncio.wait([leaving], timeout=30)
+
+        assert done == {leaving}
+
+    held.leave.set()
+    async with make_app(module_of("mail", handler)) as again:
+        await again.drained()
+        assert await effects(again) == [("Send", "x")]
+        assert set(held.attempts) == {2 if fails_before else 1}
+
+
 @dataclass(frozen=True)
 class Ping(Command[str]):
     pass
@@ -204,6 +241,34 @@ async def test_a_stop_that_is_cancelled_leaves_nothing_running(make_app: AppFact
         assert await effects(again) == [("Send", "x")]
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+async def test_a_retry_does_not_commit_after_the_stop_was_cancelled(make_app: AppFactory, number: int) -> None:
+    held, failed, before = Held(), False, asyncio.all_tasks()
+
+    async def react(handler: object, event: NotedV1) -> None:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise LookupError("not yet")
+        await held(handler, event)
+
+    settings = quick_settings(drain_on_stop=timedelta(minutes=10))
+    app = make_app(module_of("mail", listener("Send", react, retry=at_once(3))), settings=settings)
+    await app.__aenter__()
+    await app.publish_in_own_transaction(NotedV1(text="x"))
+    await held.entered.wait()
+    running = app._started("test")
+    leaving = asyncio.create_task(Interruption(number).of(app.__aexit__(None, None, None)))
+    await eventually(lambda: leaving.done() or running.retries[0]._stopping)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+
+    assert leaving.cancelled()
+    assert asyncio.all_tasks() == before
+    assert running.services[0].relay._tasks
+    assert all(task.done() for task in running.services[0].relay._tasks)
+
+
 async def test_a_retry_costs_no_attempt_wherever_it_is_cancelled(make_app: AppFactory) -> None:
     async with make_app(module_of("mail", listener("Send", writes, retry=at_once(2)))) as app:
         app.pause("mail.send")
@@ -217,14 +282,15 @@ async def test_a_retry_costs_no_attempt_wherever_it_is_cancelled(make_app: AppFa
             received = retries._reader.read(
                 Delivery(topic=row["topic"], headers=json.loads(row["headers"]), body=row["body"])
             )
-            attempt = interruption.of(retries._idempotent.retry(subscriber, received, row))
+            is_stopping = partial(getattr, interruption, "happened")
+            attempt = interruption.of(retries._idempotent.retry(subscriber, received, row, is_stopping))
             await asyncio.gather(asyncio.create_task(attempt), return_exceptions=True)
             if not interruption.happened:
                 break
             # Either it was too late to stop it, or it is as if it had never begun.
             for left in await rows(app, "parked"):
                 assert (left.status, left.attempts) == ("retry", 0)
-            await retries._idempotent.retry(subscriber, received, row)
+            await retries._idempotent.retry(subscriber, received, row, lambda: False)
         app.resume("mail.send")
         await app.drained()
 

@@ -1,9 +1,12 @@
+from collections.abc import Callable
+
 import pytest
 
 from mediator import MediatorApp
 from mediator.transports import MemoryTransport
 from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
 from tests.support import AppFactory, effects, module_of
+from tests.support.proxy import Proxy, Trap
 
 
 def fails(_handler: object, _event: object) -> None:
@@ -78,6 +81,22 @@ class TestRenaming:
             await app.drained()
 
             assert await effects(app) == [("SendMail", "x")]
+
+    @pytest.mark.databases("postgresql", "psycopg", "mariadb")
+    @pytest.mark.parametrize("cut", [Proxy.cut_before_commit, Proxy.cut_after_commit])
+    async def test_a_start_goes_on_when_taking_over_is_interrupted(
+        self, make_app: AppFactory, database_url: str, cut: Callable[..., Trap]
+    ) -> None:
+        async with make_app(module_of("mail", listener("Send", fails, retry=at_once(1)))) as app:
+            await app.publish_in_own_transaction(self.EVENT)
+            await app.drained()
+        async with Proxy(database_url) as proxy:
+            trap = cut(proxy, of="former.event_id")
+            renamed = module_of("mail", listener("SendMail", writes, aliases=("mail.send",)))
+            async with make_app(renamed, database=proxy.url) as app:
+                await trap.happened()
+                (letter,) = await app.dead_letters.list()
+                assert letter.subscriber_id == "mail.send-mail"
 
     async def test_another_content_under_an_id_that_the_alias_knows_leaves_no_trace_of_the_new_name(
         self, make_app: AppFactory

@@ -8,23 +8,38 @@ One page is one program, run in a process of its own and in an empty folder:
   All files are written before anything runs; each is then imported (or run, if it says `if __name__ == "__main__"`)
   where it stands on the page.
 
+A page that looks up one of the variables in `DATABASES_OF` is run with a database of its own there: once on each server
+for `DATABASE_URL`, and on the one that is named for the others. Any other variable is missing, and the page fails.
+
 There is no way to leave a block out. What is not meant to run is not fenced as Python.
 
 Line numbers in tracebacks are the page's own: every block is preceded by as many empty lines as stand above it.
 """
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 
 from markdown_it import MarkdownIt
 
-__all__ = ["Block", "Outcome", "python_blocks", "run_page"]
+from tests.support.databases import every_database
+
+__all__ = ["DATABASES_OF", "Block", "Outcome", "databases_of", "python_blocks", "run_page"]
 
 FILE_NAME = re.compile(r"#\s*([\w./-]+\.py)\b")
 SECONDS = 100
+
+DATABASES_OF: Mapping[str, Sequence[str]] = {
+    "DATABASE_URL": every_database(),
+    "POSTGRESQL_URL": ("postgresql",),
+    "MARIADB_URL": ("mariadb",),
+}
 
 # Runs in the page's process: argv holds the page's name, the sources come as a literal on standard input.
 PROGRAM = """
@@ -82,12 +97,22 @@ def python_blocks(text: str) -> list[Block]:
     ]
 
 
-def run_page(name: str, blocks: list[Block], folder: Path) -> Outcome:
+def databases_of(blocks: list[Block]) -> list[dict[str, str]]:
+    """For each run of a page, the kind of database that each variable is to name; one run of nothing for most pages."""
+    source = "".join(block.source for block in blocks)
+    used = [variable for variable in DATABASES_OF if f'environ["{variable}"]' in source]
+    return [dict(zip(used, kinds, strict=True)) for kinds in product(*(DATABASES_OF[variable] for variable in used))]
+
+
+def run_page(
+    name: str, blocks: list[Block], folder: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> Outcome:
+    environment = {key: value for key, value in os.environ.items() if key not in DATABASES_OF}
     steps = [write(block, folder) if block.file else ("script", block.in_place) for block in blocks]
     done = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", PROGRAM, name],
-        cwd=folder, input=repr(list(dict.fromkeys(steps))), check=False, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, timeout=SECONDS,
+        cwd=folder, env={**environment, **variables}, input=repr(list(dict.fromkeys(steps))), check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS,
     )  # fmt: skip
     return Outcome(done.returncode, f"{name} (line numbers, also of its files, are the page's)\n{done.stdout}")
 

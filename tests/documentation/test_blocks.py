@@ -1,10 +1,13 @@
 """Every fenced Python block of the README and of `docs/` is run; `pages.py` says how."""
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.documentation.pages import python_blocks, run_page
+from tests.documentation.pages import databases_of, python_blocks, run_page
+from tests.support.databases import Servers, Unreachable
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
@@ -22,8 +25,22 @@ def test_readme_shows_one_short_program() -> None:
     assert block.source.splitlines()[-1].startswith("asyncio.run(")
 
 
-@pytest.mark.parametrize("page", [name for name, blocks in PAGES.items() if blocks])
-def test_page_runs(page: str, tmp_path: Path) -> None:
-    outcome = run_page(page, PAGES[page], tmp_path)
+RUNS = [(name, kinds) for name, blocks in PAGES.items() if blocks for kinds in databases_of(blocks)]
+
+
+@pytest.mark.parametrize(("page", "kinds"), RUNS, ids=["-".join((name, *kinds.values())) for name, kinds in RUNS])
+def test_page_runs(
+    page: str, kinds: Mapping[str, str], servers: Servers, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with ExitStack() as stack:
+        variables = {}
+        for variable, kind in kinds.items():
+            try:
+                variables[variable] = stack.enter_context(servers.new_database(kind, tmp_path))
+            except Unreachable as error:
+                request.node.user_properties.append(("missing service", kind))
+                pytest.skip(f"{kind}: {error}")
+
+        outcome = run_page(page, PAGES[page], tmp_path, variables)
 
     assert outcome.returncode == 0, outcome.output

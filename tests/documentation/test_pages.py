@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from tests.documentation.pages import Outcome, python_blocks, run_page
+import pytest
+
+from tests.documentation.pages import Outcome, databases_of, python_blocks, run_page
+from tests.support.databases import every_database
 
 
 def run(folder: Path, text: str) -> Outcome:
@@ -86,3 +89,20 @@ def test_no_marker_leaves_a_block_out() -> None:
 
 def test_other_languages_are_left_alone() -> None:
     assert python_blocks("```text\n1/0\n```\n```pycon\n>>> 1/0\n```\n```\n1/0\n```\n    1/0\n") == []
+
+
+def test_page_is_run_on_every_database_that_it_asks_for() -> None:
+    blocks = python_blocks(
+        '```python\nimport os\nurl = os.environ["DATABASE_URL"]\n```\n```python\nos.environ["POSTGRESQL_URL"]\n```\n'
+    )
+
+    assert databases_of(blocks) == [{"DATABASE_URL": kind, "POSTGRESQL_URL": "postgresql"} for kind in every_database()]
+    assert databases_of(python_blocks("```python\n1\n```\n")) == [{}]
+
+
+def test_page_finds_its_database_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "somebody's own")
+    blocks = python_blocks('```python\nimport os\nprint(os.environ["DATABASE_URL"])\n```\n')
+
+    assert run_page("docs/page.md", blocks, tmp_path, {"DATABASE_URL": "here"}).output.splitlines()[-1] == "here"
+    assert "KeyError: 'DATABASE_URL'" in run_page("docs/page.md", blocks, tmp_path).output

@@ -120,6 +120,20 @@ class TestCommandsAndQueries:
 
         assert [fault.kind for fault in faults] == ["two handlers", "two handlers"]
 
+    @pytest.mark.parametrize("value", [5, None, "3s", timedelta(microseconds=-1)])
+    def test_a_lock_timeout_that_cannot_work(self, value: Any) -> None:
+        fault = fault_of(class_of("Impatient", OpenHandler, lock_timeout=value))
+
+        assert fault.kind == "attribute"
+        assert fault.where.endswith("Impatient")
+        assert f"lock_timeout = {value!r} cannot work" in fault.what
+        assert fault.fix.startswith("Use ")
+
+    def test_a_lock_that_is_not_waited_for(self) -> None:
+        handler = class_of("Impatient", OpenHandler, lock_timeout=timedelta(0))
+
+        assert app_of(module_of("bank", handler)).registry.commands[Open].handler_class is handler
+
     def test_a_result_other_than_the_command_promises(self) -> None:
         class Wrong(CommandHandler[Open, str]):
             async def handle(self, command: Open) -> str:

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from mediator.messaging.supervision import keep_running
+from mediator.messaging import supervision
+from mediator.messaging.supervision import ended, keep_running
 
 
 async def test_a_loop_that_returns_is_not_run_again() -> None:
@@ -63,5 +64,26 @@ async def test_cancelling_ends_its_pause() -> None:
         await failed.wait()
         task.cancel()
         await asyncio.wait([task])
+
+    assert task.cancelled()
+
+
+async def test_a_task_that_loses_its_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "_AGAIN_SECONDS", 0.01)
+    lost: list[int] = []
+
+    async def loop() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if len(lost) < 2:
+                lost.append(1)
+                raise ConnectionResetError("while cleaning up")
+
+    with capture_logs():
+        task = asyncio.create_task(keep_running("cut off", loop))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            await ended([task], patience_seconds=0)
 
     assert task.cancelled()

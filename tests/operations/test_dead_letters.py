@@ -13,10 +13,12 @@ from mediator.errors import OperationRefusedError, PublishRefusedError, UsageErr
 from mediator.messaging.cloudevents import to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Delivery
-from mediator.operations.dead_letters import SENDING_SIDE, DeadLetter
+from mediator.operations.dead_letters import DeadLetter
+from mediator.storage.parked import SENDING_SIDE
 from mediator.transports import MemoryTransport
 from tests.consuming.notes import NotedV1, RemarkedV1, at_once, eventually, listener, rows, writes
 from tests.support import AppFactory, effects, module_of, quick_settings
+from tests.support.databases import execute
 
 
 class Repairable:
@@ -186,7 +188,7 @@ class TestReplay:
             )
             await app.drained()
 
-            assert [type(outcome) for outcome in outcomes] == [int, OperationRefusedError]
+            assert {type(outcome) for outcome in outcomes} == {int, OperationRefusedError}
             assert await effects(app) == [("Send", "1")]
 
 
@@ -206,6 +208,13 @@ class TestRefusals:
             caught.value
         )
         assert "list them again" in str(caught.value)
+
+    async def test_more_positions_than_a_statement_has_parameters(self, make_app: AppFactory) -> None:
+        count = 300_000  # SQLite takes a quarter of a million where a distribution raised its limit
+
+        async with make_app(module_of("mail", dying(Repairable()))) as app:
+            with pytest.raises(OperationRefusedError, match=f", {count} refused"):
+                await app.dead_letters.replay(*range(1, count + 1))
 
     async def test_one_unknown_position_refuses_all_of_them(self, make_app: AppFactory) -> None:
         repairable = Repairable()
@@ -273,6 +282,23 @@ class TestDiscarding:
             await app.dead_letters.replay(position)
             await app.drained()
             assert await effects(app) == [("Send", "1")]
+
+    @pytest.mark.parametrize("action", ["discard", "restore", "edit_and_replay"])
+    async def test_age_counts_from_the_decision(self, make_app: AppFactory, database_url: str, action: str) -> None:
+        settings = quick_settings(retention={"dead": timedelta(days=1)}, allow_edited_replay=True)
+
+        async with make_app(module_of("mail", dying(Repairable())), settings=settings) as app:
+            await app.publish_in_own_transaction(NotedV1(text="1"))
+            await app.drained()
+            (position,) = await positions(app)
+            if action == "restore":
+                await app.dead_letters.discard(position, reason="test")
+            await asyncio.to_thread(execute, database_url, "UPDATE mediator_parked SET died_at = 1")
+            arguments: list[Any] = [position, {"text": "2"}] if action == "edit_and_replay" else [position]
+            await getattr(app.dead_letters, action)(*arguments, reason="test")
+            await app.clean()
+
+            assert position in await positions(app, status="dead" if action == "restore" else "discarded")
 
     async def test_what_was_discarded_stays_handled_for_deduplication(self, make_app: AppFactory) -> None:
         event = NotedV1(text="1", correlation_id="c")

@@ -9,7 +9,10 @@ from contracts import IntegrationEvent, PartitionKey, event_topic
 from mediator import Command, DomainEvent, IntegrationEventConverter, MediatorApp
 from tests.storage.rows import stored
 
-__all__ = ["Do", "FactV1", "Happened", "HappenedConverter", "KeyedV1", "Special", "facts", "published"]
+__all__ = ["READ_ONLY", "Do", "FactV1", "Happened", "HappenedConverter", "KeyedV1", "Special", "facts", "published"]
+
+READ_ONLY = "(?i)read.?only"
+"""What every database says of a statement that would change something in a query."""
 
 
 @dataclass(frozen=True)

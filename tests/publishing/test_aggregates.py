@@ -22,7 +22,7 @@ class Base(DeclarativeBase):
 class Declared(AggregateRoot, Base):
     __tablename__ = "test_declared"
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(default="")
+    name: Mapped[str] = mapped_column(String(50), default="")
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Mapped_(AggregateRoot):  # noqa: N801 - `Mapped` is SQLAlchemy's
 
 METADATA = MetaData()
 registry(metadata=METADATA).map_imperatively(
-    Mapped_, Table("test_mapped", METADATA, Column("id", Integer, primary_key=True), Column("name", String))
+    Mapped_, Table("test_mapped", METADATA, Column("id", Integer, primary_key=True), Column("name", String(50)))
 )
 
 

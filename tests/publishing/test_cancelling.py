@@ -14,6 +14,7 @@ from mediator import CommandHandler, UnitOfWork
 from tests.publishing.bank import Do, Happened, HappenedConverter, facts
 from tests.storage.rows import eventually
 from tests.support import Account, AppFactory, Effect, effects, module_of
+from tests.support.databases import execute
 from tests.support.interruptions import Interruption
 
 
@@ -32,7 +33,20 @@ class Doer(CommandHandler[Do, Any]):
         return 1
 
 
+_TRANSACTIONS = {
+    "postgresql": "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL",
+    "mysql": "SELECT trx_id FROM information_schema.innodb_trx "
+    "JOIN information_schema.processlist ON id = trx_mysql_thread_id "
+    "WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+}
+
+
 def others_can_write(url: str) -> bool:
+    """Whether no transaction is open (in SQLite, none that writes)."""
+    backend = make_url(url).get_backend_name()
+    if backend in _TRANSACTIONS:
+        return execute(url, _TRANSACTIONS[backend]) == []
     with closing(sqlite3.connect(make_url(url).database or "", timeout=0, isolation_level=None)) as other:
         try:
             other.execute("BEGIN IMMEDIATE")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from structlog.contextvars import bound_contextvars, get_contextvars
@@ -36,7 +36,7 @@ from mediator.errors import (
 )
 from mediator.messaging.lineage import current_lineage
 from mediator.publishing.unit_of_work import current_unit_of_work
-from tests.publishing.bank import Do, FactV1, Happened, HappenedConverter, facts, published
+from tests.publishing.bank import READ_ONLY, Do, FactV1, Happened, HappenedConverter, facts, published
 from tests.support import Account, AppFactory, Effect, effects, module_of
 
 
@@ -195,7 +195,7 @@ class WriteHandler(QueryHandler[Write, None]):
 
 async def test_a_query_cannot_write(make_app: AppFactory) -> None:
     async with make_app(module_of("bank", WriteHandler, *BANK)) as app:
-        with pytest.raises(OperationalError, match="readonly"):
+        with pytest.raises(DBAPIError, match=READ_ONLY):
             await app.mediator.send(Write(flush=True))
 
         assert await effects(app) == []
@@ -204,7 +204,7 @@ async def test_a_query_cannot_write(make_app: AppFactory) -> None:
 
 async def test_what_a_query_would_write_is_not_dropped_in_silence(make_app: AppFactory) -> None:
     async with make_app(module_of("bank", WriteHandler)) as app:
-        with pytest.raises(Exception, match=r"(?i)readonly|query"):
+        with pytest.raises(DBAPIError, match=READ_ONLY):
             await app.mediator.send(Write(flush=False))
 
         assert await effects(app) == []
@@ -243,7 +243,7 @@ async def test_a_command_that_a_query_sends_cannot_write(make_app: AppFactory) -
             await self.session.flush()
 
     async with make_app(module_of("bank", Sneak, DoHandler)) as app:
-        with pytest.raises(OperationalError, match="readonly"):
+        with pytest.raises(DBAPIError, match=READ_ONLY):
             await app.mediator.send(Owners())
         assert await effects(app) == []
 

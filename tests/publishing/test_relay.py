@@ -9,16 +9,21 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import update
+from sqlalchemy.engine import make_url
 from structlog.testing import capture_logs
 
 from mediator import MediatorApp, Outgoing, RetryPolicy
 from mediator.errors import PublishRefusedError, TransportUnavailableError
 from mediator.messaging.envelope import Envelope
-from mediator.operations.dead_letters import SENDING_SIDE
 from mediator.storage.outbox import slot_of
+from mediator.storage.parked import SENDING_SIDE
+from mediator.storage.tables import Tables
 from tests.publishing.bank import FactV1, KeyedV1, facts
-from tests.storage.rows import eventually, execute, stored
+from tests.storage.rows import eventually, stored
 from tests.support import AppFactory, module_of, quick_settings
+from tests.support.databases import execute
+from tests.support.refusals import refuse
 from tests.support.transports import ScriptedTransport
 
 SOON, NEVER = timedelta(milliseconds=20), timedelta(hours=1)
@@ -62,7 +67,7 @@ def refusing(*names: str) -> Callable[[Envelope], Exception | None]:
 async def ramped(app: MediatorApp, transport: ScriptedTransport) -> None:
     """Until the relay has found out that the start was harmless, it hands over one row at a time."""
     relay = app._started("the test").services[0].relay
-    await eventually(lambda: relay._size == relay._settings.batch)
+    await eventually(lambda: relay._ramp.is_over)
 
 
 async def outbox(url: str) -> dict[str, dict[str, Any]]:
@@ -321,7 +326,9 @@ async def test_a_row_that_killed_the_process_each_time_is_found_and_dies_alone(
     make_app: AppFactory, database_url: str
 ) -> None:
     await left_behind(make_app, FactV1(what="killer"), FactV1(what="harmless"))
-    execute(database_url, "UPDATE mediator_outbox SET attempts = 5 WHERE CAST(body AS TEXT) LIKE '%killer%'")
+    outbox_table = Tables(dialect=make_url(database_url).get_backend_name()).outbox
+    killer = (await outbox(database_url))["killer"]["event_id"]
+    execute(database_url, update(outbox_table).where(outbox_table.c.event_id == killer).values(attempts=5))
 
     transport = ScriptedTransport()
     async with make_app(module_of("bank"), transport=transport, settings=relay()) as app:
@@ -404,12 +411,7 @@ async def test_a_row_whose_refusal_cannot_be_stored_is_handed_over_again(
     transport = ScriptedTransport(refusing("a1", "a1"))
     async with make_app(module_of("bank"), transport=transport, settings=relay()) as app:
         await ramped(app, transport)
-        await asyncio.to_thread(
-            execute,
-            database_url,
-            "CREATE TRIGGER refuse BEFORE UPDATE ON mediator_outbox WHEN NEW.next_attempt_at IS NOT NULL "
-            "BEGIN SELECT RAISE(ABORT, 'disk full'); END",
-        )
+        await asyncio.to_thread(refuse, database_url, "UPDATE", "mediator_outbox", "NEW.next_attempt_at IS NOT NULL")
         await app.publish_in_own_transaction(KeyedV1(key="a", what="a1"), KeyedV1(key="a", what="a2"))
         await eventually(lambda: [what(envelope) for envelope in transport.confirmed] == ["a1", "a2"])
         await app.drained()

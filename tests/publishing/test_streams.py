@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from structlog.contextvars import bound_contextvars, get_contextvars
@@ -16,7 +16,7 @@ from mediator.errors import HandlerNotFoundError, NotRunningError, UnitOfWorkReq
 from mediator.messaging.lineage import current_lineage
 from mediator.publishing.unit_of_work import current_unit_of_work
 from tests.consuming.notes import NotedV1, listener, writes
-from tests.publishing.bank import FactV1
+from tests.publishing.bank import READ_ONLY, FactV1
 from tests.storage.rows import eventually
 from tests.support import Account, AppFactory, Effect, effects, module_of
 
@@ -147,7 +147,7 @@ async def test_the_caller_may_write_between_two_answers(make_app: AppFactory) ->
 async def test_a_stream_cannot_write(make_app: AppFactory) -> None:
     async with make_app(module_of("bank", OwnersHandler)) as app:
         await with_accounts(app)
-        with pytest.raises(OperationalError, match="readonly"):
+        with pytest.raises(DBAPIError, match=READ_ONLY):
             [owner async for owner in app.mediator.stream(Owners(write=True))]
 
         assert await effects(app) == []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from mediator import RetryPolicy
 from sample_app.__main__ import main
@@ -16,6 +17,7 @@ from sample_app.ordering.application.converters import OrderPlacedV2Converter
 from sample_app.ordering.application.place_order import AwardLoyaltyPoints
 from sample_app.story import crash_before_acknowledgement, crash_before_publish
 from sample_app.story.duplicates import StutteringTransport
+from sample_app.story.stage import Scenario, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,7 @@ async def nothing(_handler: Any, _event: Any) -> None:
     """A handler that forgot its work."""
 
 
-async def survive(*_: Any) -> int:
+async def survive(*_: Any, **__: Any) -> int:
     """A process that was not killed, and ordered nothing."""
     return 0
 
@@ -40,24 +42,26 @@ BROKEN = [
     (4, crash_before_publish, "place_order_and_die", survive),
     (5, crash_before_acknowledgement, "place_order_and_die", survive),
     (6, CapturePayment, "retry", RetryPolicy.never()),
-    (7, CapturePayment, "retry", RetryPolicy.fixed(2, CapturePayment.retry.first_delay)),
+    (7, CapturePayment, "retry", RetryPolicy.fixed(10, CapturePayment.retry.first_delay)),
     (8, ReleaseStock, "handle", nothing),
     (9, OrderPlacedV2Converter, "convert", lambda _converter, _event: None),
 ]
 
 
 @pytest.mark.parametrize(("number", "owner", "name", "instead"), BROKEN, ids=[f"scenario_{one[0]}" for one in BROKEN])
+@pytest.mark.every_database
 def test_scenario_fails_in_a_broken_shop(
     number: int,
     owner: Any,
     name: str,
     instead: Any,
+    database_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(owner, name, instead)
 
-    status = main(["--seed", "7", "--scenario", str(number)])
+    status = main(["--seed", "7", "--scenario", str(number), "--database", database_url])
 
     lines = capsys.readouterr().out.splitlines()
     failed = [line for line in lines if line.startswith("  ✗ ")]
@@ -65,3 +69,23 @@ def test_scenario_fails_in_a_broken_shop(
     assert status == 1
     assert counted is not None
     assert int(counted[2]) - int(counted[1]) == len(failed) > 0
+
+
+def test_database_that_goes_away_in_a_scenario_fails_it_and_the_others_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def lose_the_database(_stage: Stage) -> None:
+        raise OperationalError("select 1", None, OSError("the server closed the connection"))
+
+    async def play(stage: Stage) -> None:
+        stage.check("the database is back", True, True)
+
+    scenes = [Scenario("The database goes away", "", lose_the_database), Scenario("It is back", "", play)]
+    monkeypatch.setattr("sample_app.__main__.SCENARIOS", scenes)
+
+    status = main(["--seed", "7"])
+
+    story = capsys.readouterr().out
+    assert status == 1
+    assert "✗ the scenario can be played to its end: OperationalError" in story
+    assert story.splitlines()[-1] == "1 of 2 checks passed"
