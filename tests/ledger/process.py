@@ -8,6 +8,7 @@ again, until it is killed or the team closes.
 import asyncio
 import os
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -45,6 +46,7 @@ CLOSED = "closed"
 _WRITERS = 3
 _BREATH_SECONDS = 0.1
 _LOOK_UP = timedelta(milliseconds=500)
+_COMMITTED = frozenset({"uow.after_commit", "inbox.after_commit", "relay.after_delete"})
 # Last digits of the amounts: every way to go wrong is taken in the batch of a run, the most telling ones twice.
 _DIGITS = (0, 1, 3, 3, 4, 5, 7, 8, 9, 9)
 _BATCH_OF_A_MEMBER = 5
@@ -75,6 +77,7 @@ class Run:
     linger: bool = False
     """Stay when everything is done, until somebody kills the process."""
     patience: timedelta = timedelta(seconds=60)
+    """How long nothing may be committed while something is pending; a slow machine has all the time that it needs."""
 
     def batches(self) -> Iterator[Sequence[Intent]]:
         """The transfers of this run: one batch, or as many as somebody asks for."""
@@ -90,7 +93,22 @@ class Run:
             yield batch
 
 
-def ledger_app(run: Run, conditions: Conditions) -> MediatorApp:
+class _Progress:
+    """When this process committed something last, by the monotonic clock, in seconds; it dies where it is to die."""
+
+    def __init__(self, kill: tuple[str, int] | None) -> None:
+        self.at = time.monotonic()
+        self._die = kill_at(*kill) if kill else None
+
+    def reached(self, place: str) -> None:
+        """A `Runtime.reached`."""
+        if place in _COMMITTED:
+            self.at = time.monotonic()
+        if self._die:
+            self._die(place)
+
+
+def ledger_app(run: Run, conditions: Conditions, progress: _Progress) -> MediatorApp:
     """The application."""
 
     def bind(binder: Any) -> None:
@@ -117,28 +135,28 @@ def ledger_app(run: Run, conditions: Conditions) -> MediatorApp:
                 "drain_on_stop": timedelta(seconds=5),
             }
         ),
-        runtime=Runtime(random=Random(run.seed), reached=kill_at(*run.kill)) if run.kill else Runtime(),
+        runtime=Runtime(random=Random(run.seed) if run.kill else Random(), reached=progress.reached),
     )
 
 
 async def carry_out(run: Run) -> None:
     """Do what the run says."""
-    conditions, parent = Conditions(), os.getppid()
-    app = ledger_app(run, conditions)
+    conditions, progress, parent = Conditions(), _Progress(run.kill), os.getppid()
+    app = ledger_app(run, conditions, progress)
     batches = run.batches()
     async with _started(app, run.patience):
         with Journal(run.folder) as journal:
             while True:
                 if run.member:
                     # Relays that have just started go slowly: what the team writes must not outgrow what it can do.
-                    await _quiet(app, run)
+                    await _quiet(app, run, progress)
                 batch = next(batches, ())
                 shares = [batch[first::_WRITERS] for first in range(_WRITERS)]
                 await asyncio.gather(*(_write(app, journal, share) for share in shares))
-                await _quiet(app, run)
+                await _quiet(app, run, progress)
                 if run.heal:
                     await _heal(app, conditions)
-                    await _quiet(app, run)
+                    await _quiet(app, run, progress)
                     # Or else nothing died any more, and a team whose every member has healed would never end.
                     conditions.healed = False
                 # When the tests were killed themselves, nobody closes.
@@ -166,16 +184,16 @@ def _is_closed(run: Run) -> bool:
     return (run.folder / CLOSED).exists()
 
 
-async def _quiet(app: MediatorApp, run: Run) -> None:
+async def _quiet(app: MediatorApp, run: Run, progress: _Progress) -> None:
     """Wait until nothing is pending; who does not relay may be the last of a team, and does not wait for ever."""
-    give_up_at = asyncio.get_running_loop().time() + run.patience.total_seconds()
+    begun = time.monotonic()
     while True:
         try:
             return await app.drained(run.patience if "relay" in run.roles else _LOOK_UP)
         except DrainTimeoutError:
             if "relay" not in run.roles and _is_closed(run):
                 return None
-            if asyncio.get_running_loop().time() > give_up_at:
+            if time.monotonic() - max(begun, progress.at) > run.patience.total_seconds():
                 sys.stderr.write("\n".join([f"process {os.getpid()} waits:", *tasks_at_work(), ""]))
                 raise
         except (DBAPIError, OSError) as error:
