@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mediator.application import (
+        BatchIntegrationEventHandler,
         Command,
         CommandHandler,
         ContextPropagation,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AggregateRoot",
+    "BatchIntegrationEventHandler",
     "BlockingMediator",
     "Command",
     "CommandHandler",

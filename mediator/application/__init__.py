@@ -4,6 +4,7 @@ from mediator.application.behaviors import LoggingBehavior, PipelineBehavior, Va
 from mediator.application.context import MessageContext
 from mediator.application.converters import IntegrationEventConverter, Outgoing, Publishable
 from mediator.application.handlers import (
+    BatchIntegrationEventHandler,
     CommandHandler,
     DomainEventHandler,
     IntegrationEventHandler,
@@ -16,6 +17,7 @@ from mediator.application.ports import IntegrationEventPublisher, Mediator, Unit
 from mediator.application.retry import RetryPolicy
 
 __all__ = [
+    "BatchIntegrationEventHandler",
     "Command",
     "CommandHandler",
     "ContextPropagation",

@@ -5,7 +5,7 @@ client, a long computation) belongs into a handler with `blocking = True`: it ru
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
@@ -16,6 +16,7 @@ from mediator.application.retry import RetryPolicy
 from mediator.domain import DomainEvent
 
 __all__ = [
+    "BatchIntegrationEventHandler",
     "CommandHandler",
     "DomainEventHandler",
     "IntegrationEventHandler",
@@ -81,11 +82,8 @@ class DomainEventHandler(ABC, Generic[D_contra]):
         """React; whatever this raises rolls the whole unit of work back."""
 
 
-class IntegrationEventHandler(ABC, Generic[E_contra]):
-    """Reacts to an integration event, in a transaction of its own, once per event id.
-
-    Several kinds of event: `IntegrationEventHandler[OrderPlacedV1 | OrderCancelledV1]`.
-    """
+class _Subscriber:
+    """What is said of a handler of integration events, as class attributes."""
 
     subscriber_id: ClassVar[str | None] = None
     """Names this handler in the inbox; by default `module.handler-class`. Never change it: see `aliases`."""
@@ -95,12 +93,37 @@ class IntegrationEventHandler(ABC, Generic[E_contra]):
     ordering: ClassVar[Literal["key", "none"]] = "none"
     """"key": a failing event holds back the later events of its partition key, for this handler."""
     concurrency: ClassVar[int] = 8
-    """How many events of this handler may be under way at once in this process."""
+    """How many events of this handler may be under way at once in this process; of batches, how many batches."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
+    """How long one event may take, or a batch of them."""
+    max_batch: ClassVar[int] = 1
+    """How many waiting events may share a transaction. Each is handled by itself; what fails is taken out, and the
+    others are handled anew: for handlers that touch nothing but the database.
+    """
     broadcast: ClassVar[bool] = False
     """Every instance of the application gets its copy, instead of one instance of the module."""
     blocking: ClassVar[bool] = False
 
+
+class IntegrationEventHandler(_Subscriber, ABC, Generic[E_contra]):
+    """Reacts to an integration event, in a transaction of its own, once per event id.
+
+    Several kinds of event: `IntegrationEventHandler[OrderPlacedV1 | OrderCancelledV1]`.
+    """
+
     @abstractmethod
     def handle(self, event: E_contra, /) -> Returned | Awaitable[Returned]:
         """React; integration events that this returns are published in the same transaction."""
+
+
+class BatchIntegrationEventHandler(_Subscriber, ABC, Generic[E_contra]):
+    """Reacts to several integration events at once, those that wait, in one transaction, once per event id.
+
+    When it raises, its events are handled one by one, each as a list of one, and only the failing ones are retried.
+    """
+
+    max_batch: ClassVar[int] = 100
+
+    @abstractmethod
+    def handle(self, events: Sequence[E_contra], /) -> Returned | Awaitable[Returned]:
+        """React; integration events that this returns are published as caused by the first of `events`."""

@@ -8,21 +8,24 @@ than `prefetch` are under way at once; whatever else there is waits in the outbo
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from mediator.clock import Runtime
+from mediator.consuming.group_commit import GroupCommit
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
 from mediator.consuming.lanes import Lanes
 from mediator.consuming.reading import Reader
 from mediator.consuming.subscriber import Subscriber, listeners
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.catalog import Received
-from mediator.messaging.supervision import ended, keep_running, together
+from mediator.messaging.supervision import ended, every, keep_running, together
 from mediator.messaging.transport import Delivery, Settlement, Subscription, Transport
 
 __all__ = ["Consumer", "ConsumerSettings"]
@@ -38,6 +41,12 @@ class ConsumerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prefetch: int = Field(default=200, ge=1, le=10_000, description="deliveries under way at once")
+    set_aside_after: timedelta = Field(
+        default=timedelta(seconds=2),
+        gt=timedelta(0),
+        le=timedelta(minutes=1),
+        description="how long all runs of a handler may hang before what waits for it is parked",
+    )
     retry_poll: timedelta = Field(default=timedelta(seconds=1), gt=timedelta(0), le=timedelta(minutes=1))
     retries_at_once: int = Field(
         default=50, ge=1, le=1_000, description="retries under way in a module; one of each handler in any case"
@@ -53,6 +62,14 @@ class _Open:
     settlement: Settlement = Settlement.ACK
 
 
+@dataclass(eq=False, slots=True)
+class _Part:
+    """What one of the handlers has to do with a delivery."""
+
+    received: Received
+    whole: _Open
+
+
 class Consumer:
     """Consumes for one group."""
 
@@ -63,19 +80,21 @@ class Consumer:
         subscribers: Sequence[Subscriber],
         reader: Reader,
         idempotent: IdempotentConsumer,
+        group_commit: GroupCommit,
         transport: Transport,
         settings: ConsumerSettings,
         runtime: Runtime,
         paused: set[str],
     ) -> None:
         self.group, self.topics, self.subscribers = group, topics, subscribers
-        self.lanes = {subscriber.id: Lanes(subscriber.id, subscriber.entry.concurrency) for subscriber in subscribers}
+        self.lanes = {subscriber.id: self._lanes_of(subscriber, runtime) for subscriber in subscribers}
         self._reader, self._idempotent, self._transport = reader, idempotent, transport
+        self._group_commit = group_commit
         self._settings, self._runtime, self._paused = settings, runtime, paused
         self._open: set[_Open] = set()
         self._settled = asyncio.Event()
         self._stopping = False
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._subscription: Subscription | None = None
 
     @property
@@ -88,9 +107,11 @@ class Consumer:
         self._subscription = await self._transport.subscribe(self.group, self.topics, self._settings.prefetch)
         for lanes in self.lanes.values():
             lanes.start()
-        self._task = asyncio.create_task(
-            keep_running(f"consumer.{self.group}", self._run), name=f"consumer.{self.group}"
-        )
+        relieve = every(self._settings.set_aside_after.total_seconds() / 2, self._relieve)
+        self._tasks = [
+            asyncio.create_task(keep_running(name, loop), name=name)
+            for name, loop in ((f"consumer.{self.group}", self._run), (f"relief.{self.group}", relieve))
+        ]
 
     async def drain(self, within: timedelta) -> None:
         """Fetch no more, and let what is under way finish for a while."""
@@ -107,11 +128,16 @@ class Consumer:
         """Cancel what is still under way, and give it back."""
         self._stopping = True
         await together(*(lanes.stop() for lanes in self.lanes.values()))
-        if self._task is not None:
-            self._task.cancel()
-            await ended([self._task])
+        for task in self._tasks:
+            task.cancel()
+        await ended(self._tasks)
         if self._subscription is not None:
             await self._subscription.close()
+
+    def _lanes_of(self, subscriber: Subscriber, runtime: Runtime) -> Lanes[_Part]:
+        work = partial(self._work, subscriber)
+        entry = subscriber.entry
+        return Lanes(subscriber.id, work, runtime.monotonic, workers=entry.concurrency, together=entry.max_batch)
 
     async def _run(self) -> None:
         subscription = self._subscription
@@ -131,6 +157,9 @@ class Consumer:
                     log.exception("consumer.receive_failed", group=self.group)
                     await asyncio.sleep(_STORE_PAUSE_SECONDS)
 
+    async def _relieve(self) -> None:
+        await together(*(lanes.relieve(self._settings.set_aside_after) for lanes in self.lanes.values()))
+
     async def _receive(self, delivery: Delivery) -> None:
         open_delivery = _Open(delivery, 0)
         self._open.add(open_delivery)
@@ -148,29 +177,51 @@ class Consumer:
         if not targets:
             await self._settle(open_delivery)
         for subscriber in targets:
-            self._put(subscriber, received, open_delivery)
+            self.lanes[subscriber.id].put(received.envelope, _Part(received, open_delivery))
 
-    def _put(self, subscriber: Subscriber, received: Received, open_delivery: _Open) -> None:
-        async def job() -> None:
-            set_aside = open_delivery.delivery.attempt > 1 or subscriber.entry.id in self._paused
-            try:
-                await self._deliver(subscriber, received, set_aside=set_aside)
-            except BaseException:
-                # Cancelled by the shutdown: somebody else may try.
-                open_delivery.settlement = Settlement.GIVE_BACK
-                raise
-            finally:
-                open_delivery.handlers_left -= 1
-                if open_delivery.handlers_left == 0:
-                    await self._settle(open_delivery)
+    async def _work(self, subscriber: Subscriber, parts: Sequence[_Part], *, set_aside: bool) -> None:
+        left = deque(parts)
+        try:
+            if len(parts) > 1 and not any(self._must_wait(subscriber, part) for part in parts) and not set_aside:
+                left = deque(await self._work_together(subscriber, parts))
+            while left:
+                await self._deliver(subscriber, left[0], set_aside=set_aside)
+                await self._done(left.popleft())
+        except BaseException:
+            # Cancelled by the shutdown: somebody else may try.
+            for part in left:
+                part.whole.settlement = Settlement.GIVE_BACK
+            raise
+        finally:
+            for part in left:
+                await self._done(part)
 
-        self.lanes[subscriber.id].put(received.envelope, job)
+    async def _work_together(self, subscriber: Subscriber, parts: Sequence[_Part]) -> Sequence[_Part]:
+        """Handle several in one transaction; gives those that are still to be done, one by one."""
+        # Of several copies of an event the first one: what the others are is seen when they come alone.
+        first = {part.received.envelope.event_id: part for part in reversed(parts)}
+        chosen = [part.received for part in parts if first[part.received.envelope.event_id] is part]
+        taken = await self._group_commit.deliver(subscriber, chosen, self.lanes[subscriber.id].is_stopping)
+        done = {part for event_id, part in first.items() if event_id in taken}
+        for part in done:
+            await self._done(part)
+        return [part for part in parts if part not in done]
 
-    async def _deliver(self, subscriber: Subscriber, received: Received, *, set_aside: bool) -> None:
+    def _must_wait(self, subscriber: Subscriber, part: _Part) -> bool:
+        """Whether it is left to the retries: it was redelivered, or its handler is paused."""
+        return part.whole.delivery.attempt > 1 or subscriber.entry.id in self._paused
+
+    async def _done(self, part: _Part) -> None:
+        part.whole.handlers_left -= 1
+        if part.whole.handlers_left == 0:
+            await self._settle(part.whole)
+
+    async def _deliver(self, subscriber: Subscriber, part: _Part, *, set_aside: bool) -> None:
         is_stopping = self.lanes[subscriber.id].is_stopping
+        set_aside = set_aside or self._must_wait(subscriber, part)
         while True:
             try:
-                await self._idempotent.deliver(subscriber, received, is_stopping, set_aside=set_aside)
+                await self._idempotent.deliver(subscriber, part.received, is_stopping, set_aside=set_aside)
                 return
             except Exception:
                 if is_stopping():

@@ -16,21 +16,19 @@ follows. Its outside effects are at least once, like all outside effects.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 import structlog
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mediator.application import HandlingMiddleware, MessageContext
-from mediator.application.converters import publishables
 from mediator.clock import Runtime
+from mediator.consuming.attempts import handle, known_of, requested
 from mediator.consuming.parking import Outcome, Parking
 from mediator.consuming.subscriber import Subscriber
 from mediator.errors import DeliveryError, HandlerTimeoutError
 from mediator.messaging.catalog import Received
-from mediator.messaging.handling import HandlingUnitOfWork, OpenUnitOfWork
-from mediator.messaging.lineage import Lineage
+from mediator.messaging.handling import OpenUnitOfWork
 from mediator.observability import Counters
 from mediator.storage.database import Database
 from mediator.storage.engines import is_transient
@@ -42,7 +40,6 @@ __all__ = ["IdempotentConsumer"]
 log = structlog.get_logger(__name__)
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 T = TypeVar("T")
-_Proceed: TypeAlias = Callable[[Any], Awaitable[None]]
 
 
 class _TurnedAwayError(DeliveryError):
@@ -81,7 +78,7 @@ class IdempotentConsumer:
                 return await self._parking.take_charge(subscriber, received, status=RETRY, reason="set aside")
             return await self._first_attempt(subscriber, received, is_stopping)
 
-        return self._counted(subscriber, received, await self.until_possible(once, is_stopping))
+        return self.counted(subscriber, received, await self.until_possible(once, is_stopping))
 
     async def until_possible(self, work: Callable[[], Awaitable[T]], gives_up: Callable[[], bool]) -> T:
         """Repeat what the database asks to repeat, until it is back if it is away: that is nobody's failure."""
@@ -105,7 +102,7 @@ class IdempotentConsumer:
         if attempt > policy.attempts and row["reason"] == RUNNING:
             error = DeliveryError(f"the process died in attempt {attempt - 1} of {policy.attempts}")
             outcome = await self._parking.failed(subscriber, received, position, attempt - 1, error)
-            return self._counted(subscriber, received, outcome)
+            return self.counted(subscriber, received, outcome)
 
         may_be_counted = False
 
@@ -127,12 +124,12 @@ class IdempotentConsumer:
         except BaseException as error:
             if not may_be_counted:
                 raise
-            if is_transient(error) or _requested(error, is_stopping):
+            if is_transient(error) or requested(error, is_stopping):
                 await self._uncount(position, attempt, is_stopping)
                 raise
-            self._log_failure(subscriber, received, attempt, error)
+            self.log_failure(subscriber, received, attempt, error)
             outcome = await self._parking.failed(subscriber, received, position, attempt, error)
-        return self._counted(subscriber, received, outcome)
+        return self.counted(subscriber, received, outcome)
 
     async def _uncount(self, position: int, attempt: int, is_stopping: Callable[[], bool]) -> None:
         """Take a counted attempt back; when stopping, there is a moment for it, but no more."""
@@ -164,11 +161,11 @@ class IdempotentConsumer:
         except _KeyBlockedError:
             return await self._parking.take_charge(subscriber, received, status=RETRY, reason="behind its key")
         except BaseException as error:
-            if is_transient(error) or _requested(error, is_stopping):
+            if is_transient(error) or requested(error, is_stopping):
                 raise
             dead = subscriber.entry.retry.gives_up(1, error)
             delay = subscriber.entry.retry.delay_after(1, self._runtime.random, error)
-            self._log_failure(subscriber, received, 1, error)
+            self.log_failure(subscriber, received, 1, error)
             return await self._parking.take_charge(
                 subscriber,
                 received,
@@ -191,24 +188,8 @@ class IdempotentConsumer:
 
         `count` is for those that are parked, and comes before it in a transaction of its own.
         """
-        envelope, entry = received.envelope, subscriber.entry
-        context = MessageContext(
-            message_id=envelope.event_id,
-            message_type=envelope.type,
-            correlation_id=envelope.correlation_id or str(envelope.event_id),
-            causation_id=envelope.causation_id,
-            module=entry.module,
-            subscriber_id=subscriber.id,
-            topic=envelope.topic,
-            partition_key=envelope.key,
-            attempt=attempt,
-            traceparent=envelope.traceparent,
-            headers=envelope.headers,
-        )
-        lineage = Lineage(
-            context.correlation_id, envelope.event_id, subscriber.id, envelope.causation_id, envelope.traceparent
-        )
-        async with self._open(context, lineage) as uow:
+        entry = subscriber.entry
+        async with self._open(*known_of(subscriber, received, attempt)) as uow:
             if count is not None:
                 # Waiting for a connection may take longer than the next attempt's delay: what is counted can begin.
                 if not (entry.blocking or self._database.has_one_writer):
@@ -221,7 +202,7 @@ class IdempotentConsumer:
             deadline = asyncio.timeout(entry.timeout.total_seconds())
             try:
                 async with deadline:
-                    await self._handle(subscriber, received, uow)
+                    await handle(subscriber, received, uow, self._runtime)
             except TimeoutError:
                 if deadline.expired():
                     raise HandlerTimeoutError(subscriber.id, entry.timeout) from None
@@ -232,28 +213,10 @@ class IdempotentConsumer:
             if entry.blocking:
                 await begin(await uow.session.connection())
             if count is not None:
-                await self._parking.release_next(await uow.session.connection(), subscriber, envelope.key)
+                await self._parking.release_next(await uow.session.connection(), subscriber, received.envelope.key)
             self._runtime.reached("retry.before_commit" if count is not None else "inbox.before_commit")
         self._runtime.reached("inbox.after_commit")
         return Outcome.HANDLED
-
-    async def _handle(self, subscriber: Subscriber, received: Received, uow: HandlingUnitOfWork) -> None:
-        wanted = subscriber.wanted_class(received)
-        if wanted is None:
-            raise DeliveryError(f"{subscriber.id} does not listen to {received.envelope.type} any more")
-
-        async def handle(event: Any) -> None:
-            if not isinstance(event, wanted):
-                raise DeliveryError(f"{subscriber.id} handles {wanted.__name__}; a middleware gave it {event!r:.100}")
-            result = await subscriber.invoke(subscriber.build(uow), event, uow)
-            self._runtime.reached("handler.midway")
-            uow.publish(*publishables(result, subscriber.id))
-            await uow.dispatch_events()
-
-        proceed: _Proceed = handle
-        for build in reversed(subscriber.middleware):
-            proceed = _around(build(uow), uow.context, proceed)
-        await proceed(received.as_class(wanted))
 
     async def _begin_apart(self, begin: Callable[[AsyncConnection], Awaitable[None]]) -> None:
         """Ask without holding a lock whether there is anything to do; the answer is asked for again later."""
@@ -261,14 +224,16 @@ class IdempotentConsumer:
             await begin(connection)
             await connection.rollback()
 
-    def _counted(self, subscriber: Subscriber, received: Received, outcome: Outcome) -> Outcome:
+    def counted(self, subscriber: Subscriber, received: Received, outcome: Outcome) -> Outcome:
+        """Count and log what became of an event."""
         self._counters.add(outcome.value, subscriber.id)
         log.debug(
             "inbox.settled", outcome=outcome.value, subscriber=subscriber.id, event_id=str(received.envelope.event_id)
         )
         return outcome
 
-    def _log_failure(self, subscriber: Subscriber, received: Received, attempt: int, error: BaseException) -> None:
+    def log_failure(self, subscriber: Subscriber, received: Received, attempt: int, error: BaseException) -> None:
+        """Count and log a failed attempt."""
         self._counters.add("failed", subscriber.id)
         log.warning(
             "handler.failed",
@@ -277,16 +242,3 @@ class IdempotentConsumer:
             attempt=attempt,
             error=type(error).__name__,
         )
-
-
-def _around(middleware: HandlingMiddleware, context: MessageContext, proceed: _Proceed) -> _Proceed:
-    return lambda event: middleware.handle(event, context, proceed)
-
-
-def _requested(error: BaseException, is_stopping: Callable[[], bool]) -> bool:
-    """Whether somebody ends the deliveries or the process; any other cancellation is the handler's failure.
-
-    When stopping, whatever the error is: cleaning up fails when the connection is lost, and takes the place of the
-    cancellation.
-    """
-    return is_stopping() or isinstance(error, (KeyboardInterrupt, SystemExit))

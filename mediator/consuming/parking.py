@@ -6,7 +6,7 @@ application is told after that is committed.
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
 from typing import Any
@@ -58,6 +58,22 @@ class Parking:
             connection, subscriber.id, subscriber.aliases, received.envelope.event_id, received.payload_hash
         )
 
+    async def claim_all(
+        self, connection: AsyncConnection, subscriber: Subscriber, received: Sequence[Received]
+    ) -> Mapping[UUID, Claim]:
+        """The same for several events; raises ClaimBusyError when one of them is being handled elsewhere."""
+        payloads = {one.envelope.event_id: one.payload_hash for one in received}
+        return await self._inbox.claim_all(connection, subscriber.id, subscriber.aliases, payloads)
+
+    async def blocked_keys(
+        self, connection: AsyncConnection, subscriber: Subscriber, received: Sequence[Received]
+    ) -> set[str]:
+        """The keys of which an earlier delivery is parked, for a subscriber that keeps order."""
+        keys = {one.envelope.key for one in received if one.envelope.key is not None}
+        if not subscriber.keeps_order or not keys:
+            return set()
+        return await self._rows.blocked_keys(connection, subscriber.id, keys)
+
     async def is_blocked(self, connection: AsyncConnection, subscriber: Subscriber, received: Received) -> bool:
         """Whether an earlier delivery of the event's key is parked, for a subscriber that keeps order."""
         key = received.envelope.key
@@ -94,11 +110,34 @@ class Parking:
             return await self.quarantine(subscriber, received)
         if claim is Claim.DUPLICATE:
             return Outcome.DUPLICATE
-        if status == DEAD:
-            await self._died(subscriber.id, received.envelope.event_id)
-            return Outcome.DEAD
-        self._parked_one()
+        outcome = Outcome.DEAD if status == DEAD else Outcome.PARKED
+        await self.tell(subscriber, received, outcome)
+        return outcome
+
+    async def park_behind(self, connection: AsyncConnection, subscriber: Subscriber, received: Received) -> Outcome:
+        """Park an event, claimed in this transaction, behind an earlier one of its key."""
+        values = _values(subscriber.id, received, BLOCKED, "behind its key", 0, None)
+        await self._rows.park(connection, values)
         return Outcome.PARKED
+
+    async def park_failed(
+        self, connection: AsyncConnection, subscriber: Subscriber, received: Received, error: BaseException
+    ) -> Outcome:
+        """Park an event, claimed in this transaction, whose first attempt failed in another, or give it up."""
+        policy = subscriber.entry.retry
+        if is_dead := policy.gives_up(1, error):
+            self._runtime.reached("dead.before_store")
+        values = _values(subscriber.id, received, DEAD if is_dead else RETRY, "failed", 1, error)
+        delay = None if is_dead else policy.delay_after(1, self._runtime.random, error)
+        await self._rows.park(connection, values, delay=delay)
+        return Outcome.DEAD if is_dead else Outcome.PARKED
+
+    async def tell(self, subscriber: Subscriber, received: Received, outcome: Outcome) -> None:
+        """Tell those who wait for what was parked, or the application of what died, after the commit."""
+        if outcome is Outcome.DEAD:
+            await self._died(subscriber.id, received.envelope.event_id)
+        elif outcome is Outcome.PARKED:
+            self._parked_one()
 
     async def count_attempt(self, subscriber: Subscriber, position: int, counted: int) -> bool:
         """Count an attempt before it runs; False when another run was faster."""

@@ -7,7 +7,7 @@ nobody. A due delivery takes the lane of its key like any other; its attempt is 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
@@ -18,7 +18,6 @@ from mediator.clock import Runtime
 from mediator.consuming.consumer import Consumer, ConsumerSettings
 from mediator.consuming.failures import failure_facts
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
-from mediator.consuming.lanes import Lanes
 from mediator.consuming.reading import Reader, reading_subscriber
 from mediator.consuming.subscriber import Subscriber
 from mediator.errors import UnreadableMessageError
@@ -163,9 +162,11 @@ class Retries:
         self._running[row["position"]] = row["subscriber_id"]
         subscriber, consumer = self._subscribers[row["subscriber_id"]]
         lanes = consumer.lanes[subscriber.id]
-        lanes.put(received.envelope, lambda: self._retry(subscriber, received, row, lanes))
+        lanes.put_alone(received.envelope, lambda: self._retry(subscriber, received, row, lanes.is_stopping))
 
-    async def _retry(self, subscriber: Subscriber, received: Received, row: RowMapping, lanes: Lanes) -> None:
+    async def _retry(
+        self, subscriber: Subscriber, received: Received, row: RowMapping, is_stopping: Callable[[], bool]
+    ) -> None:
         # Whatever was running when the process died is a suspect. They run one at a time, so that the one which kills
         # is counted alone and does not take its neighbours' attempts with it.
         suspicious = row["reason"] == RUNNING
@@ -173,7 +174,7 @@ class Retries:
             async with self._one_suspect if suspicious else nullcontext():
                 if self._stopping:
                     return
-                await self._idempotent.retry(subscriber, received, row, lanes.is_stopping)
+                await self._idempotent.retry(subscriber, received, row, is_stopping)
         except Exception as error:
             # The delivery is due again, after a breath.
             await asyncio.sleep(_BUSY_PAUSE_SECONDS)

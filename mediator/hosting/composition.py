@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import injector
 
 from mediator.application import (
+    BatchIntegrationEventHandler,
     HandlingMiddleware,
     PipelineBehavior,
     PublishingMiddleware,
@@ -143,6 +144,9 @@ def _misfits(wanted: type[Any], plan: Plan) -> list[tuple[str, str]]:
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     ):
         found.append(("an `async def` handler gets a plain Session", "Take an AsyncSession, or write a plain `def`"))
+    if issubclass(wanted, BatchIntegrationEventHandler) and "context" in plan.needs:
+        what = "it takes the MessageContext, and each event of a batch has its own"
+        found.append((what, "Write an IntegrationEventHandler with max_batch above 1, or drop the dependency"))
     outside = issubclass(wanted, Validator) or (issubclass(wanted, PipelineBehavior) and not wanted.inside_transaction)
     if outside and plan.needs:
         found.append(

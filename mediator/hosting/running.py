@@ -11,6 +11,7 @@ from uuid import UUID
 from mediator.application import MessageContext
 from mediator.clock import Runtime
 from mediator.consuming.consumer import Consumer
+from mediator.consuming.group_commit import GroupCommit
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
 from mediator.consuming.parking import Parking
 from mediator.consuming.reading import Reader
@@ -189,12 +190,13 @@ class Running:
             return
         parking = Parking(services.database, self._runtime, self._wake_retries, services.died)
         idempotent = IdempotentConsumer(services.database, parking, services.open, self._runtime, self._counters)
+        group_commit = GroupCommit(parking, services.open, self._runtime, idempotent)
         reader = Reader(
             module, registry.catalog, self._settings.limits, services.database, self._runtime, services.died
         )
         group = f"{registry.application}.{module}"
         consumers = [
-            self._consumer(name, members, reader, idempotent)
+            self._consumer(name, members, reader, idempotent, group_commit)
             for name, members in (
                 (group, [entry for entry in entries if not entry.broadcast]),
                 (f"{group}.{self._instance}", [entry for entry in entries if entry.broadcast]),
@@ -217,7 +219,12 @@ class Running:
         )
 
     def _consumer(
-        self, group: str, entries: Sequence[SubscriberEntry], reader: Reader, idempotent: IdempotentConsumer
+        self,
+        group: str,
+        entries: Sequence[SubscriberEntry],
+        reader: Reader,
+        idempotent: IdempotentConsumer,
+        group_commit: GroupCommit,
     ) -> Consumer:
         subscribers = [
             Subscriber(
@@ -246,6 +253,7 @@ class Running:
             subscribers,
             reader,
             idempotent,
+            group_commit,
             self.transport,
             self._settings.consumer,
             self._runtime,

@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from contracts import ContractError, IntegrationEvent, Upcaster, check_simple, has_topic, topic_of
 from mediator.application import (
+    BatchIntegrationEventHandler,
     Command,
     CommandHandler,
     DomainEventHandler,
@@ -37,11 +38,14 @@ _KINDS: tuple[type[Any], ...] = (
     DomainEventHandler,
     IntegrationEventConverter,
     IntegrationEventHandler,
+    BatchIntegrationEventHandler,
     Validator,
 )
+_LISTENERS = (IntegrationEventHandler, BatchIntegrationEventHandler)
 _SUBSCRIBER_ID = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 _LONGEST_SUBSCRIBER_ID = 100
 _MOST_LANES = 1_000
+_MOST_IN_A_BATCH = 500
 
 
 def build_registry(
@@ -150,7 +154,7 @@ class _Wiring:
         if kind is IntegrationEventConverter:
             self.converters.append(ConverterEntry(module.name, found, *arguments))
             self.events[arguments[1]] = None
-        elif kind is IntegrationEventHandler:
+        elif kind in _LISTENERS:
             self._take_subscriber(module, found, arguments[0])
         else:
             if kind is CommandHandler:
@@ -172,9 +176,10 @@ class _Wiring:
             DomainEventHandler: (DomainEvent,),
             IntegrationEventConverter: (DomainEvent, IntegrationEvent),
             IntegrationEventHandler: (IntegrationEvent,),
+            BatchIntegrationEventHandler: (IntegrationEvent,),
         }
         for argument, base in zip(arguments, bases.get(kind, ()), strict=False):
-            alternatives = _alternatives(argument) if kind is IntegrationEventHandler else [argument]
+            alternatives = _alternatives(argument) if kind in _LISTENERS else [argument]
             for one in alternatives:
                 if not (isinstance(one, type) and issubclass(one, base)):
                     what = f"{kind.__name__} takes a subclass of {base.__name__}, not {_name(one)}"
@@ -239,6 +244,8 @@ class _Wiring:
                 timeout=found.timeout,
                 broadcast=found.broadcast,
                 blocking=found.blocking,
+                max_batch=found.max_batch,
+                takes_batches=issubclass(found, BatchIntegrationEventHandler),
             )
         )
 
@@ -294,9 +301,8 @@ class _Wiring:
 
 
 def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
-    for name in ("max_batch", "topics"):
-        if hasattr(found, name):
-            yield f"{name} = {getattr(found, name)!r}", "This version does not have it yet: leave it out"
+    if hasattr(found, "topics"):
+        yield f"topics = {found.topics!r}", "This version does not have it yet: leave it out"
     if not isinstance(found.subscriber_id, str | None):
         yield f"subscriber_id = {found.subscriber_id!r}", "Use a text"
     if not isinstance(found.aliases, tuple | list) or not all(isinstance(alias, str) for alias in found.aliases):
@@ -305,6 +311,10 @@ def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
         yield f"ordering = {found.ordering!r}", 'Use "key" or "none"'
     if not isinstance(found.concurrency, int) or not 1 <= found.concurrency <= _MOST_LANES:
         yield f"concurrency = {found.concurrency!r}", f"Use a whole number from 1 to {_MOST_LANES}"
+    if not isinstance(found.max_batch, int) or not 1 <= found.max_batch <= _MOST_IN_A_BATCH:
+        yield f"max_batch = {found.max_batch!r}", f"Use a whole number from 1 to {_MOST_IN_A_BATCH}"
+    elif found.blocking and found.max_batch > 1:
+        yield f"blocking = True with max_batch = {found.max_batch}", "A blocking handler has no transaction to share"
     if not isinstance(found.timeout, timedelta) or found.timeout <= timedelta(0):
         yield f"timeout = {found.timeout!r}", "Use a timedelta above 0"
     if not isinstance(found.retry, RetryPolicy):

@@ -21,6 +21,15 @@ class HandlingUnitOfWork(UnitOfWork, Protocol):
         """What is known of the message."""
         ...
 
+    @property
+    def has_recorded(self) -> bool:
+        """Whether an aggregate that it tracks has recorded something since the last dispatch."""
+        ...
+
+    def turn_to(self, context: MessageContext, lineage: Lineage) -> None:
+        """From now on the next message is handled here: what is scoped to a message is built anew."""
+        ...
+
     async def dispatch_events(self) -> None:
         """Dispatch the domain events recorded so far, and what they lead to."""
         ...

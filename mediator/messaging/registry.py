@@ -50,6 +50,9 @@ class SubscriberEntry:
     timeout: timedelta
     broadcast: bool
     blocking: bool
+    max_batch: int
+    takes_batches: bool
+    """Whether its `handle` takes a list of events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

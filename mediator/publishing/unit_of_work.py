@@ -180,6 +180,21 @@ class SqlUnitOfWork:
             proceed = _around(build(self), proceed)
         proceed(outgoing_of(event))
 
+    def turn_to(self, context: MessageContext, lineage: Lineage) -> None:
+        """Handle another message in the same transaction; raises UsageError when the former one left it doomed."""
+        self.check_task()
+        self._raise_failure()
+        self.context, self.lineage = context, lineage
+        self.instances.clear()
+        self._events = 0
+        self._bound.close()
+        self._bind()
+
+    @property
+    def has_recorded(self) -> bool:
+        """Whether a tracked aggregate has recorded something since the last dispatch."""
+        return any(aggregate.recorded_events for aggregate in self._tracked.values())
+
     async def dispatch_events(self) -> None:
         """Dispatch what was recorded, and what that leads to, until nothing is left."""
         latest: RaisedEvent | None = None
@@ -241,10 +256,7 @@ class SqlUnitOfWork:
         self._open = True
         self._owner = task = asyncio.current_task()
         self._cancellations = task.cancelling() if task else 0
-        if self._ambient:
-            if current_lineage() is not self.lineage:
-                self._bound.enter_context(in_lineage(self.lineage))
-            self._bound.enter_context(_made_current(self))
+        self._bind()
         return self
 
     async def __aexit__(
@@ -260,13 +272,22 @@ class SqlUnitOfWork:
                 self._open = False
                 self._bound.close()
 
+    def _bind(self) -> None:
+        if self._ambient:
+            if current_lineage() is not self.lineage:
+                self._bound.enter_context(in_lineage(self.lineage))
+            self._bound.enter_context(_made_current(self))
+
+    def _raise_failure(self) -> None:
+        if self._failed is not None:
+            _, command, error = self._failed
+            raise NestedCommandFailedError(command) from error
+
     async def _complete(self) -> None:
         reached, session = self._services.runtime.reached, self._session
         self._owner = asyncio.current_task()
         await self.dispatch_events()
-        if self._failed is not None:
-            _, command, error = self._failed
-            raise NestedCommandFailedError(command) from error
+        self._raise_failure()
         reached("uow.before_flush")
         await session.flush()
         reached("uow.after_flush")

@@ -5,7 +5,8 @@ transaction. A deadlock (1213) rolls the transaction back; a lock timeout (1205)
 and try again".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 from sqlalchemy import BindParameter, event, text
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mediator.storage.engines import IDLE_SECONDS, POOLED, POOLER, SESSION, ServerSession, UnsuitableError, Weakness
 
-__all__ = ["DUPLICATE_KEY", "LOCK_TIMEOUT", "Impatient", "MySql", "error_number"]
+__all__ = ["DUPLICATE_KEY", "LOCK_TIMEOUT", "Impatient", "MySql", "error_number", "lock_wait"]
 
 DUPLICATE_KEY, LOCK_TIMEOUT = 1062, 1205
 _CHARSET = "utf8mb4"
@@ -137,20 +138,28 @@ def error_number(error: BaseException) -> int:
     return arguments[0] if arguments and isinstance(arguments[0], int) else 0
 
 
+@asynccontextmanager
+async def lock_wait(connection: AsyncConnection, seconds: int) -> AsyncIterator[None]:
+    """Statements in the block wait so long at most for a row lock."""
+    await connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {seconds}")
+    try:
+        yield
+    finally:
+        await connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_WAIT_SECONDS}")
+
+
 class Impatient:
     """A statement that waits so long at most for a row lock; error 1205 says that it was not long enough."""
 
     def __init__(self, statement: str, parameters: Sequence[BindParameter[Any]], wait_seconds: int) -> None:
-        self._timeout = f"innodb_lock_wait_timeout = {wait_seconds}"
+        self._seconds = wait_seconds
         self._mysql = text(statement).bindparams(*parameters)
-        self._mariadb = text(f"SET STATEMENT {self._timeout} FOR {statement}").bindparams(*parameters)
+        timeout = f"innodb_lock_wait_timeout = {wait_seconds}"
+        self._mariadb = text(f"SET STATEMENT {timeout} FOR {statement}").bindparams(*parameters)
 
     async def execute(self, connection: AsyncConnection, values: Mapping[str, Any]) -> CursorResult[Any]:
         """Run it; MariaDB can say so for a single statement, MySQL only for the session."""
         if getattr(connection.dialect, "is_mariadb", False):
             return await connection.execute(self._mariadb, values)
-        await connection.exec_driver_sql(f"SET SESSION {self._timeout}")
-        try:
+        async with lock_wait(connection, self._seconds):
             return await connection.execute(self._mysql, values)
-        finally:
-            await connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_WAIT_SECONDS}")

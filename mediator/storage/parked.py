@@ -59,6 +59,20 @@ class ParkedTable:
         )
         return found is not None
 
+    async def blocked_keys(self, connection: AsyncConnection, subscriber_id: str, keys: Collection[str]) -> set[str]:
+        """Those of the keys of which an earlier delivery is parked."""
+        row = self._parked.c
+        found = await connection.scalars(
+            select(row.partition_key)
+            .distinct()
+            .where(
+                row.subscriber_id == subscriber_id,
+                row.partition_key.in_(list(keys)),
+                row.status.in_([RETRY, BLOCKED, DEAD]),
+            )
+        )
+        return set(found)
+
     async def due(
         self, at_most: int, *, subscribers: Collection[str], without_positions: Collection[int]
     ) -> Sequence[RowMapping]:

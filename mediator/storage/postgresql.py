@@ -15,15 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mediator.storage.engines import IDLE_SECONDS, POOLED, POOLER, SESSION, ServerSession, UnsuitableError, Weakness
 
-__all__ = ["PostgreSql", "lock_number"]
+__all__ = ["LOCK_NOT_AVAILABLE", "PostgreSql", "error_state", "lock_number"]
 
+LOCK_NOT_AVAILABLE = "55P03"
 _OLDEST = 130_000
 _CONNECT_SECONDS = 10
 _IDLE = "idle_in_transaction_session_timeout"
 _REPEAT = {
     "40001",  # serialization failure
     "40P01",  # deadlock
-    "55P03",  # lock not available
+    LOCK_NOT_AVAILABLE,
     "25006",  # the server has become read only
     "53300",  # too many connections
     "57P01",  # shut down by an administrator
@@ -119,20 +120,21 @@ class PostgreSql:
 
     def advice(self, error: BaseException) -> str:
         """What to do when connecting failed."""
-        if "FATAL:" in str(error) and not _state(error):
+        if "FATAL:" in str(error) and not error_state(error):
             # psycopg gives no code here; but the server has answered.
             if "CONNECT privilege" in str(error):
                 return _CONNECT
             return "Check the user, the password and the name of the database"
-        return _ADVICE.get(_state(error), "Check the address, and that the server runs and lets this machine in")
+        return _ADVICE.get(error_state(error), "Check the address, and that the server runs and lets this machine in")
 
     def asks_to_repeat(self, error: BaseException) -> bool:
         """Deadlocks, lock timeouts, conflicts of transactions; a server that goes away or may not be written."""
-        state = _state(error)
+        state = error_state(error)
         return state in _REPEAT or state.startswith("08")
 
 
-def _state(error: BaseException) -> str:
+def error_state(error: BaseException) -> str:
+    """The server's code of an error (SQLSTATE), empty when it has none."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return getattr(original, "sqlstate", None) or ""
 

@@ -20,7 +20,7 @@ MAY_CATCH_EVERYTHING = {
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer._first_attempt",
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer.until_possible",
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer.retry",
-    "mediator/consuming/lanes.py: Lanes._work",
+    "mediator/consuming/lanes.py: Lanes._run",
     "mediator/consuming/retries.py: Retries._retry",
     "mediator/hosting/app.py: MediatorApp._died",
     "mediator/hosting/composition.py: _injector",

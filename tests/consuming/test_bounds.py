@@ -2,12 +2,10 @@ import asyncio
 import threading
 from types import new_class
 from typing import Any
-from zlib import crc32
 
 import pytest
 
-from contracts import partition_key_of
-from mediator import IntegrationEventHandler, MediatorSettings
+from mediator import IntegrationEventHandler, MediatorSettings, MessageContext
 from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
 from tests.support import AppFactory, effects, module_of, quick_settings
 
@@ -69,7 +67,7 @@ async def test_never_more_of_one_handler_at_once_than_it_allows(make_app: AppFac
     # Nobody leaves before as many have come in as may be in at once, or all that there are.
     barrier = threading.Barrier(concurrency)
     Busy.concurrency = concurrency
-    keys = keys_of_lanes(concurrency)
+    keys = [str(number) for number in range(concurrency)]
 
     async with make_app(module_of("mail", Busy), settings=eager_settings()) as app:
         await app.publish_in_own_transaction(*(NotedV1(account=key) for key in keys * 5))
@@ -77,15 +75,6 @@ async def test_never_more_of_one_handler_at_once_than_it_allows(make_app: AppFac
 
         assert most == concurrency
         assert app.counters.total("handled") == len(keys) * 5
-
-
-def keys_of_lanes(number: int) -> list[str]:
-    """One account for each lane."""
-    found: dict[int, str] = {}
-    for account in map(str, range(1_000)):
-        key = partition_key_of(NotedV1(account=account)) or ""
-        found.setdefault(crc32(key.encode()) % number, account)
-    return list(found.values())
 
 
 async def test_retries_count_as_well(make_app: AppFactory) -> None:
@@ -186,3 +175,78 @@ async def test_retries_are_bounded_too(make_app: AppFactory) -> None:
 
         assert app.counters.total("handled") == 20
         assert await effects(app) == []
+
+
+async def test_an_event_that_hangs_holds_back_its_own_key_only(make_app: AppFactory) -> None:
+    gate = Gate()
+
+    class Slow(IntegrationEventHandler[NotedV1]):
+        blocking = True
+        concurrency = 2
+
+        def handle(self, event: NotedV1) -> None:
+            if event.text == "hangs":
+                gate.come_in()
+
+    async with make_app(module_of("mail", Slow), settings=eager_settings()) as app:
+        await app.publish_in_own_transaction(NotedV1(account="hung", text="hangs"))
+        await eventually(lambda: gate.entered)
+        await app.publish_in_own_transaction(NotedV1(account="hung"), *notes(100))
+        # Whichever way the keys are spread, those that stand beside the hanging one go on.
+        await eventually(lambda: app.counters.total("handled", "mail.slow") == 100)
+        gate.opened.set()
+        await app.drained()
+
+        assert app.counters.total("handled", "mail.slow") == 102
+        assert app.counters.total("parked", "mail.slow") == 0
+
+
+async def test_a_handler_that_hangs_altogether_leaves_the_room_to_the_others(make_app: AppFactory) -> None:
+    gate = Gate()
+    settings = eager_settings(
+        consumer={"prefetch": 10, "set_aside_after": "PT0.05S"}, relay={"in_flight": 20, "batch": 20}
+    )
+
+    async with make_app(
+        module_of("mail", gate.handler(concurrency=2, ordering="key"), listener("Quick", writes)), settings=settings
+    ) as app:
+        await app.publish_in_own_transaction(*notes(100))
+        await app.publish_in_own_transaction(*(NotedV1(account="0", text=f"later {number}") for number in range(3)))
+        # Of everything but what hangs, and what waits for its key.
+        await eventually(lambda: app.counters.total("handled", "mail.quick") >= 98)
+        assert app.counters.total("handled", "mail.slow") == 0
+        gate.opened.set()
+        await app.drained()
+
+        assert app.counters.total("handled", "mail.slow") == 103
+        assert app.counters.total("handled", "mail.quick") == 103
+        assert gate.most <= 2
+
+
+async def test_what_is_set_aside_costs_no_attempt_and_keeps_its_order(make_app: AppFactory) -> None:
+    seen: list[tuple[str, int]] = []
+    gate = Gate()
+
+    class Slow(IntegrationEventHandler[NotedV1]):
+        blocking = True
+        concurrency = 1
+        ordering = "key"
+
+        def __init__(self, context: MessageContext) -> None:
+            self.context = context
+
+        def handle(self, event: NotedV1) -> None:
+            seen.append((event.text, self.context.attempt))
+            if event.text == "hangs":
+                gate.come_in()
+
+    settings = eager_settings(consumer={"set_aside_after": "PT0.05S"})
+    async with make_app(module_of("mail", Slow), settings=settings) as app:
+        await app.publish_in_own_transaction(NotedV1(account="other", text="hangs"))
+        await eventually(lambda: gate.entered)
+        await app.publish_in_own_transaction(*(NotedV1(account="mine", text=str(number)) for number in range(5)))
+        await eventually(lambda: app.counters.total("parked", "mail.slow") == 5)
+        gate.opened.set()
+        await app.drained()
+
+        assert seen == [("hangs", 1), *((str(number), 1) for number in range(5))]

@@ -1,5 +1,5 @@
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import new_class
@@ -11,12 +11,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from contracts import IntegrationEvent, event_topic, topic_of, upcaster
 from mediator import (
+    BatchIntegrationEventHandler,
     Command,
     CommandHandler,
     DomainEvent,
     DomainEventHandler,
     IntegrationEventConverter,
     IntegrationEventHandler,
+    MessageContext,
     PipelineBehavior,
     Query,
     QueryHandler,
@@ -296,6 +298,9 @@ class TestSubscribers:
             ("timeout", 30),
             ("retry", 5),
             ("retry", None),
+            ("max_batch", 0),
+            ("max_batch", 501),
+            ("max_batch", "100"),
         ],
     )
     def test_an_attribute_that_cannot_work(self, attribute: str, value: object) -> None:
@@ -306,12 +311,28 @@ class TestSubscribers:
         assert f"{attribute} = {value!r} cannot work" in fault.what
         assert fault.fix.startswith("Use ")
 
-    @pytest.mark.parametrize(("attribute", "value"), [("max_batch", 50), ("topics", ("orders",))])
-    def test_an_attribute_that_this_version_does_not_have(self, attribute: str, value: object) -> None:
-        fault = fault_of(handler_with(**{attribute: value}))
+    def test_a_blocking_handler_has_no_transaction_to_share(self) -> None:
+        class Slow(IntegrationEventHandler[OpenedV1]):
+            blocking = True
+            max_batch = 2
+
+            def handle(self, event: OpenedV1) -> None: ...
+
+        assert "blocking = True with max_batch = 2" in fault_of(Slow).what
+
+    def test_a_batch_has_no_context_of_its_own(self) -> None:
+        class Import(BatchIntegrationEventHandler[OpenedV1]):
+            def __init__(self, context: MessageContext) -> None: ...
+
+            def handle(self, events: Sequence[OpenedV1]) -> None: ...
+
+        assert "each event of a batch has its own" in fault_of(Import).what
+
+    def test_an_attribute_that_this_version_does_not_have(self) -> None:
+        fault = fault_of(handler_with(topics=("orders",)))
 
         assert fault.kind == "attribute"
-        assert f"{attribute} = {value!r}" in fault.what
+        assert "topics = ('orders',)" in fault.what
         assert "leave it out" in fault.fix
 
     def test_every_wrong_attribute_of_a_handler_is_named(self) -> None:
