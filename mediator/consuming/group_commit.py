@@ -17,7 +17,6 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from mediator.application.converters import publishables
 from mediator.clock import Runtime
@@ -134,12 +133,10 @@ class GroupCommit:
                     await inside_middleware(subscriber, one, uow, gather)
                 else:
                     await handle(subscriber, one, uow, self._runtime, flush=False)
-            except SQLAlchemyError:
-                # It may be about what another one left in the session.
-                raise
             except Exception as error:
                 if is_transient(error):
                     raise
+                # Or the one that left in the session what this one's statement stumbled over: they meet again then.
                 raise _CulpritError(one.envelope.event_id) from error
         if events:
             uow.turn_to(*known_of(subscriber, received[0], 1))

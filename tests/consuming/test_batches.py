@@ -11,6 +11,7 @@ from uuid import UUID
 import injector
 import pytest
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from mediator import (
@@ -140,15 +141,15 @@ async def test_a_failing_event_holds_back_the_later_ones_of_its_key(make_app: Ap
     mine = notes("a", "fails", "b", "c", account="mine")
     async with make_app(module_of("mail", handler)) as app:
         await arrive_at_once(app, [*mine[:2], *notes("other"), *mine[2:]])
-        await arrive_at_once(app, notes("d", account="mine"))
+        await arrive_at_once(app, notes("d", "e", account="mine"))
 
         assert await effects(app) == [("Write", "a"), ("Write", "other")]
-        assert [row.status for row in await rows(app, "parked")] == ["dead", "blocked", "blocked", "blocked"]
+        assert [row.status for row in await rows(app, "parked")] == ["dead", *["blocked"] * 4]
 
         (letter,) = await app.dead_letters.list()
         await app.dead_letters.discard(letter.position, reason="tested enough")
         await app.drained()
-        assert await effects(app) == [("Write", text) for text in ("a", "other", "b", "c", "d")]
+        assert await effects(app) == [("Write", text) for text in ("a", "other", "b", "c", "d", "e")]
 
 
 async def test_copies_of_an_event_have_one_effect(make_app: AppFactory) -> None:
@@ -165,14 +166,13 @@ async def test_copies_of_an_event_have_one_effect(make_app: AppFactory) -> None:
 async def test_the_same_id_with_another_content_is_quarantined(make_app: AppFactory) -> None:
     commits = Commits()
     event = NotedV1(text="x")
-    forged = event.model_copy(update={"text": "y"})
+    forged, forged_again = (event.model_copy(update={"text": text}) for text in "yz")
     async with make_app(module_of("mail", commits.handler())) as app:
         await arrive_at_once(app, [event, forged, *notes("a")])
-        await arrive_at_once(app, [*notes("b"), forged, *notes("c")])
+        await arrive_at_once(app, [*notes("b"), forged_again, *notes("c")])
 
         assert sorted(await effects(app)) == [("Write", text) for text in "abcx"]
-        (letter,) = await app.dead_letters.list()
-        assert letter.reason == "identity conflict"
+        assert [letter.reason for letter in await app.dead_letters.list()] == ["identity conflict"] * 2
 
 
 async def test_each_event_has_its_own_context_and_lineage(make_app: AppFactory) -> None:
@@ -225,6 +225,22 @@ async def test_when_the_database_objects_nobody_knows_to_whom(make_app: AppFacto
         assert sorted(await effects(app)) == [("Write", text) for text in "abd"]
         (letter,) = await app.dead_letters.list()
         assert letter.error_type == f"{IntegrityError.__module__}.{IntegrityError.__qualname__}"
+
+
+async def test_one_that_meets_the_error_of_another_is_not_blamed(make_app: AppFactory) -> None:
+    async def react(handler: Any, event: NotedV1) -> None:
+        handler.session.add(Effect(id=7 if event.text in ("a", "c") else None, what="Write", detail=event.text))
+        if event.text == "d":
+            # Everything that the others left is written first.
+            await handler.session.exec(select(Effect))
+
+    handler = listener("Write", react, max_batch=10, concurrency=1, retry=at_once(1))
+    async with make_app(module_of("mail", handler)) as app:
+        await arrive_at_once(app, notes("a"))
+        await arrive_at_once(app, notes(*"bcde"))
+
+        assert sorted(await effects(app)) == [("Write", text) for text in "abde"]
+        assert app.counters.total("failed", "mail.write") == 1
 
 
 async def test_a_batch_that_takes_too_long_is_split(make_app: AppFactory) -> None:
