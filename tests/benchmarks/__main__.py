@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 import structlog
 
-from tests.benchmarks import construction, dispatch, draining, growth, takeover, transactions, wakeup
+from tests.benchmarks import construction, dispatch, draining, growth, handling, takeover, transactions, wakeup
 from tests.benchmarks.measuring import DATABASES, Benchmark, Scale, machine
 
 BENCHMARKS: dict[str, Benchmark] = {
     "construction": construction.run,
     "dispatch": dispatch.run,
     "transactions": transactions.run,
+    "handling": handling.run,
     "wakeup": wakeup.run,
     "fetching": growth.fetching,
     "claiming": growth.claiming,
