@@ -11,7 +11,7 @@ domain event without a converter never leaves its module.
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from contracts import IntegrationEvent
@@ -36,6 +36,8 @@ class Outgoing(Generic[I_co]):
     """Full topic address instead of the contract's."""
     delay: timedelta | None = None
     """Publish this much later than the commit, by the database's clock."""
+    at: datetime | None = None
+    """Publish at this time, which has a zone, by the database's clock; at once when it has passed."""
 
 
 Publishable: TypeAlias = IntegrationEvent | Outgoing[Any]

@@ -1,8 +1,9 @@
 """What use cases see of the machinery behind them."""
 
 from collections.abc import AsyncGenerator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+from uuid import UUID
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSessionTransaction
@@ -24,6 +25,20 @@ class IntegrationEventPublisher(Protocol):
         """Leave when, and only if, the unit of work commits. Raises EventRefusedError for what cannot be published."""
         ...
 
+    async def cancel(self, event_id: UUID) -> bool:
+        """Do not publish a scheduled event after all, if the unit of work commits.
+
+        False when it is not scheduled any more: released, sent, cancelled, or never known.
+        """
+        ...
+
+    async def reschedule(self, event_id: UUID, *, delay: timedelta | None = None, at: datetime | None = None) -> bool:
+        """Publish a scheduled event so much later than now, or at a time, if the unit of work commits.
+
+        False as for `cancel`. Raises EventRefusedError for a time that cannot be waited for.
+        """
+        ...
+
 
 class UnitOfWork(Protocol):
     """One transaction: the change and what it publishes.
@@ -43,6 +58,14 @@ class UnitOfWork(Protocol):
 
     def publish(self, *events: "Publishable") -> None:
         """Publish integration events when this unit of work commits."""
+        ...
+
+    async def cancel(self, event_id: UUID) -> bool:
+        """Do not publish a scheduled event after all; False when it is no longer scheduled."""
+        ...
+
+    async def reschedule(self, event_id: UUID, *, delay: timedelta | None = None, at: datetime | None = None) -> bool:
+        """Publish a scheduled event at another time; False when it is no longer scheduled."""
         ...
 
     async def lock(self, *keys: str, timeout: timedelta = timedelta(seconds=10)) -> None:

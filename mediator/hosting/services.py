@@ -31,6 +31,7 @@ from mediator.storage.database import Database
 from mediator.storage.locks import KeyLocks
 from mediator.storage.outbox import SLOTS, OutboxTable
 from mediator.storage.parked import RETRY, SENDING_SIDE, ParkedTable
+from mediator.storage.scheduled import Schedule
 
 __all__ = ["DatabaseServices", "refuse_inside"]
 
@@ -91,7 +92,15 @@ class DatabaseServices:
         # Long enough to be asked what became of a commit, whoever relays and cleans meanwhile.
         keeps_history = settings.retention.sent >= _ASKED_WITHIN
         self._unit_of_work = UnitOfWorkServices(
-            database, dispatcher, writer, runtime, self._wake, keeps_history, KeyLocks(database), middleware
+            database,
+            dispatcher,
+            writer,
+            runtime,
+            self._wake,
+            keeps_history,
+            KeyLocks(database),
+            Schedule(database),
+            middleware,
         )
 
     @asynccontextmanager
@@ -147,7 +156,8 @@ class DatabaseServices:
     def _wake(self, slots: Collection[int]) -> None:
         self.relay.wake(slots)
         if self._notifier is not None:
-            self._notifier.tell({slot for slot in slots if slot >= 0} - self.relay.owned_slots)
+            owned = self.relay.owned_slots
+            self._notifier.tell({slot for slot in slots if (-1 - slot if slot < 0 else slot) not in owned})
 
     def _wake_all(self) -> None:
         self._wake(range(SLOTS))

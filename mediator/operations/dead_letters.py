@@ -295,6 +295,7 @@ class DeadLetters:
             "source": envelope.source,
             "occurred_on": envelope.occurred_on,
             "delay": None,
+            "at": None,
             "attempts": 0,
             "correlation_id": envelope.correlation_id,
             "causation_id": envelope.causation_id,

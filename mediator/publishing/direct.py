@@ -17,8 +17,8 @@ __all__ = ["publish_direct"]
 async def publish_direct(transport: Transport, rows: Sequence[Mapping[str, Any]]) -> None:
     """Hand events to the transport; when all outcomes are known, raises the first error, if there is one."""
     for row in rows:
-        if row["delay"] is not None:
-            raise EventRefusedError(row["type"], "it has a delay", "Publish it through the outbox, which can wait")
+        if row["slot"] < 0:
+            raise EventRefusedError(row["type"], "it is scheduled", "Publish it through the outbox, which can wait")
     envelopes = [Envelope.from_row(row) for row in rows]
     errors = [error async for _, error in transport.publish(envelopes) if error is not None]
     if errors:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,11 +27,12 @@ from mediator.storage.columns import milliseconds
 from mediator.storage.outbox import OutboxInsert, slot_of
 from mediator.storage.tables import Tables
 
-__all__ = ["Origin", "OutboxWriter"]
+__all__ = ["Origin", "OutboxWriter", "check_time"]
 
 _LONGEST_ADDRESS = 249
 _LONGEST_TEXT = 200
 _LONGEST_DELAY = timedelta(days=3650)
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 _TEXT = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{_LONGEST_TEXT}}}")
 
 
@@ -73,13 +74,11 @@ class OutboxWriter:
                 found = f"its {what} has {len(text)} characters, {text[:40]!r}"
                 fix = f"Use 1 to {_LONGEST_TEXT}, no control characters and no lone surrogates"
                 raise EventRefusedError(name, found, fix)
-        if not isinstance(outgoing.delay, timedelta | None):
-            raise EventRefusedError(name, f"its delay is {outgoing.delay!r}", "Use a timedelta")
-        if outgoing.delay is not None and abs(outgoing.delay) > _LONGEST_DELAY:
-            raise EventRefusedError(name, f"its delay is {outgoing.delay}", f"Use at most {_LONGEST_DELAY.days} days")
+        delay, at = outgoing.delay, outgoing.at
+        check_time(name, delay, at)
         headers = dict(outgoing.headers)
         row = {
-            "slot": slot_of(key, event.event_id, scheduled=outgoing.delay is not None),
+            "slot": slot_of(key, event.event_id, scheduled=delay is not None or at is not None),
             "event_id": event.event_id,
             "topic": address,
             "type": topic.type,
@@ -89,7 +88,8 @@ class OutboxWriter:
             "headers": json.dumps(headers),
             "source": f"/{self._application}/{module}",
             "occurred_on": event.occurred_on,
-            "delay": None if outgoing.delay is None else milliseconds(outgoing.delay),
+            "delay": None if delay is None else milliseconds(delay),
+            "at": at,
             "attempts": 0,
             "correlation_id": event.correlation_id,
             "causation_id": str(lineage.message_id),
@@ -162,3 +162,19 @@ class OutboxWriter:
             self._limits.check_headers(to_headers(Envelope.from_row(row)))
         except UnreadableMessageError as error:
             raise EventRefusedError(name, f"{error.where}: {error.what}", "Correct the headers") from error
+
+
+def check_time(name: str, delay: Any, at: Any) -> None:
+    """Raise EventRefusedError for a delay or time that cannot be waited for; most of it type checkers would find."""
+    if delay is not None and at is not None:
+        raise EventRefusedError(name, f"it has a delay, {delay!r}, and a time, {at!r}", "Give one of them")
+    if not isinstance(delay, timedelta | None):
+        raise EventRefusedError(name, f"its delay is {delay!r}", "Use a timedelta")
+    if delay is not None and abs(delay) > _LONGEST_DELAY:
+        raise EventRefusedError(name, f"its delay is {delay}", f"Use at most {_LONGEST_DELAY.days} days")
+    if at is None:
+        return
+    if not isinstance(at, datetime) or at.utcoffset() is None:
+        raise EventRefusedError(name, f"its time is {at!r}", "Use a datetime with a zone, such as datetime.now(UTC)")
+    if not _EARLIEST <= at < _LATEST:
+        raise EventRefusedError(name, f"its time is {at}", f"Use one from {_EARLIEST.year} to {_LATEST.year - 1}")

@@ -36,6 +36,7 @@ from mediator.storage.columns import storable
 from mediator.storage.database import Database
 from mediator.storage.engines import is_transient
 from mediator.storage.outbox import SLOTS, Key, OutboxTable, key_of
+from mediator.storage.scheduled import Schedule
 from mediator.storage.slots import slot_locks
 
 __all__ = ["Relay", "RelaySettings", "Undertaker"]
@@ -96,6 +97,7 @@ class Relay:
         keep_history: bool,
     ) -> None:
         self._database, self._outbox, self._locks = database, OutboxTable(database), slot_locks(database)
+        self._schedule, self._may_be_due = Schedule(database), False
         self._transport, self._settings, self._runtime = transport, settings, runtime
         self._counters, self._undertaker, self._keep_history = counters, undertaker, keep_history
         self._is_paused = is_paused
@@ -114,8 +116,9 @@ class Relay:
         self._tasks: list[asyncio.Task[None]] = []
 
     def wake(self, slots: Collection[int]) -> None:
-        """Something was committed to these slots."""
+        """Something was committed to these slots; what was scheduled may be due already."""
         self._dirty.update(slot for slot in slots if slot >= 0)
+        self._may_be_due = self._may_be_due or any(slot < 0 for slot in slots)
         self._wakened.set()
 
     @property
@@ -185,7 +188,12 @@ class Relay:
     async def _poll(self) -> None:
         """The net below the wake-ups, however many of them there are."""
         self._dirty.update(await self._outbox.filled_slots())
-        self._dirty.update(await self._outbox.release_scheduled(self._owned, self._settings.batch))
+        await self._release()
+
+    async def _release(self) -> None:
+        # Forgotten before the look, so that whatever is told meanwhile leads to another one.
+        self._may_be_due = False
+        self._dirty.update(await self._schedule.release(self._owned, self._settings.batch))
 
     def _plan_poll(self, *, caught: bool) -> None:
         idle = self._settings.poll.total_seconds()
@@ -202,6 +210,8 @@ class Relay:
         await self._ramp.pay()
         if polled := self._runtime.monotonic() >= self._next_poll:
             await self._poll()
+        elif self._may_be_due:
+            await self._release()
         if self._runtime.monotonic() >= self._next_watermark:
             await self._outbox.advance_watermarks()
             self._next_watermark = self._runtime.monotonic() + _WATERMARK_SECONDS

@@ -18,14 +18,16 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, Self, TypeAlias
+from uuid import UUID
 
 import structlog
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSessionTransaction
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSessionTransaction
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -48,12 +50,13 @@ from mediator.messaging.handling import Build
 from mediator.messaging.lineage import Lineage, current_lineage, in_lineage
 from mediator.messaging.supervision import shielded
 from mediator.publishing.dispatcher import DomainEventDispatcher, RaisedEvent
-from mediator.publishing.outbox import Origin, OutboxWriter
+from mediator.publishing.outbox import Origin, OutboxWriter, check_time
 from mediator.publishing.session import open_session
 from mediator.storage.database import Database
 from mediator.storage.engines import SESSION, ServerSession, brief, was_cut_off
 from mediator.storage.locks import KeyLocks
 from mediator.storage.outcome import was_committed
+from mediator.storage.scheduled import Schedule
 
 __all__ = [
     "MAX_DEPTH",
@@ -85,6 +88,7 @@ class UnitOfWorkServices:
     wake_relay: Callable[[Collection[int]], None]
     keeps_history: bool
     locks: KeyLocks
+    schedule: Schedule
     middleware: Sequence[Build]
     """What stands around publishing, the outermost first."""
 
@@ -112,6 +116,7 @@ class SqlUnitOfWork:
         self._owner: asyncio.Task[Any] | None = None
         self._tracked: dict[int, AggregateRoot] = {}
         self._rows: list[dict[str, Any]] = []
+        self._rescheduled: set[int] = set()
         self._savepoints: dict[object, tuple[int, int, frozenset[int]]] = {}
         self._events = 0
         self._failed: tuple[int, str, BaseException] | None = None
@@ -147,6 +152,33 @@ class SqlUnitOfWork:
         """Publish integration events when this unit of work commits."""
         for event in events:
             self.publish_from(Origin(), event)
+
+    async def cancel(self, event_id: UUID) -> bool:
+        """Do not publish a scheduled event after all; False when it is no longer scheduled."""
+        connection = await self._connection_to("cancel", event_id)
+        return await self._services.schedule.cancel(connection, event_id)
+
+    async def reschedule(self, event_id: UUID, *, delay: timedelta | None = None, at: datetime | None = None) -> bool:
+        """Publish a scheduled event at another time; False when it is no longer scheduled."""
+        if delay is None and at is None:
+            raise UsageError(f"reschedule({event_id}) needs a time: give it delay=... or at=...")
+        check_time(f"event {event_id}", delay, at)
+        connection = await self._connection_to("reschedule", event_id)
+        slots = await self._services.schedule.reschedule(connection, event_id, delay=delay, at=at)
+        self._rescheduled.update(slots)
+        return bool(slots)
+
+    async def _connection_to(self, what: str, event_id: UUID) -> AsyncConnection:
+        """The transaction, if the event can be one that is scheduled already."""
+        if self._read_only:
+            raise UnitOfWorkRequiredError(f"{what}() in a query")
+        self.check_task(f"{what}()")
+        if not isinstance(event_id, UUID):
+            raise UsageError(f"{what}({event_id!r}) cannot work: use the event_id of the event, a UUID")
+        if any(row["event_id"] == event_id for row in self._rows):
+            why = "this unit of work itself publishes the event, and only when it commits"
+            raise UsageError(f"{what}({event_id}) cannot work: {why}. Do not publish it, or with the right time")
+        return await self._session.connection()
 
     def take_rows(self) -> list[dict[str, Any]]:
         """What was published so far, for another way than the outbox: it is not committed here."""
@@ -320,16 +352,18 @@ class SqlUnitOfWork:
                 raise
             await self._find_out(used, error)
         self._services.runtime.reached("uow.after_commit")
-        if self._rows:
-            self._services.wake_relay({row["slot"] for row in self._rows})
+        if slots := self._rescheduled.union(row["slot"] for row in self._rows):
+            self._services.wake_relay(slots)
 
     async def _find_out(self, session: ServerSession | None, error: Exception) -> None:
         """Return when the commit has happened although its answer was lost; raise otherwise."""
         happened = None
         # Of a delivery its next attempt finds out: it claims the event, or finds it claimed.
         if session is not None and self._rows and self.context.subscriber_id is None:
-            keeps_history = self._services.keeps_history
-            happened = await was_committed(self.database, session, self._rows[0], keeps_history=keeps_history)
+            row = max(self._rows, key=itemgetter("slot"))
+            # One that is scheduled may have been cancelled since.
+            keeps_history = self._services.keeps_history and row["slot"] >= 0
+            happened = await was_committed(self.database, session, row, keeps_history=keeps_history)
         log.warning(
             "commit.answer_lost",
             unit_of_work=self.lineage.cause,

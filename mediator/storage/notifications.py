@@ -33,7 +33,7 @@ async def told_slots(database: Database) -> AsyncGenerator[Collection[int], None
         told = _told_by_asyncpg if hasattr(driver, "add_listener") else _told_by_psycopg
         try:
             async for payload in told(driver, channel):
-                yield [int(slot) for slot in payload.split(",") if slot.isdigit()]
+                yield [int(slot) for slot in payload.split(",") if slot.removeprefix("-").isdigit()]
         except Exception as error:
             mark_as_outage(error)
             raise

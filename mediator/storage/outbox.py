@@ -37,12 +37,24 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import CursorResult, RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mediator.storage.columns import MYSQL, database_now, milliseconds, none_of, one_of
+from mediator.storage.columns import MYSQL, MYSQL_NOW, Moment, database_now, milliseconds, none_of, one_of
 from mediator.storage.database import Database
 from mediator.storage.tables import Tables
 from mediator.storage.watermark import Watermarks
 
-__all__ = ["SLOTS", "Key", "OutboxInsert", "OutboxTable", "insert_statement", "key_of", "slot_of"]
+__all__ = [
+    "SLOTS",
+    "Key",
+    "OutboxInsert",
+    "OutboxTable",
+    "by_slot",
+    "due_at",
+    "insert_statement",
+    "key_of",
+    "removal",
+    "slot_of",
+    "walking_the_key",
+]
 
 SLOTS = 16
 """Shares of the partition keys; each is relayed by one relay at a time."""
@@ -67,6 +79,8 @@ _CARRIED = (
 )
 """What a relay needs of a row; reading all of them would cost it a third of its time."""
 
+_WHEN = frozenset(("delay", "at"))
+
 Key: TypeAlias = tuple[int, int]
 """Slot and position of a row."""
 
@@ -82,14 +96,19 @@ def key_of(row: RowMapping) -> Key:
     return row["slot"], row["position"]
 
 
+def due_at() -> ColumnElement[Any]:
+    """When a row is due: at the moment `at`, or `delay` milliseconds from now; both are None when it does not wait."""
+    after_delay = database_now() + bindparam("delay", type_=BigInteger())
+    return func.coalesce(bindparam("at", type_=Moment()), after_delay)
+
+
 def insert_statement(tables: Tables) -> Any:
-    """One INSERT, executed with a list of rows; each row may have a `delay` in milliseconds or None."""
-    due_at = database_now() + bindparam("delay", type_=BigInteger())
-    return insert(tables.outbox).inline().values(due_at=due_at)
+    """One INSERT, executed with a list of rows; each of them has `delay` and `at`, as `due_at` takes them."""
+    return insert(tables.outbox).inline().values(due_at=due_at())
 
 
 class OutboxInsert:
-    """Inserts rows; each of them may have a `delay` in milliseconds or None."""
+    """Inserts rows; each of them has `delay` and `at`, as `due_at` takes them."""
 
     def __init__(self, tables: Tables) -> None:
         self._scheduled = insert_statement(tables)
@@ -98,10 +117,10 @@ class OutboxInsert:
 
     async def execute(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert `rows` in their order."""
-        if any(row["delay"] is not None for row in rows):
+        if any(row["slot"] < 0 for row in rows):
             await connection.execute(self._scheduled, rows)
         else:
-            plain = [{name: value for name, value in row.items() if name != "delay"} for row in rows]
+            plain = [{name: value for name, value in row.items() if name not in _WHEN} for row in rows]
             await connection.execute(self._due_at_once, plain)
 
 
@@ -155,15 +174,9 @@ class OutboxTable:
         more = bindparam("change", type_=Integer())
         self._change_attempts: Any = update(outbox).where(in_slot, chosen).values(attempts=row.attempts + more)
         self._copy = self._ignoring_known(in_slot, chosen)
-        self._delete: Any = delete(outbox).where(in_slot, chosen)
+        self._delete = removal(self._tables)
         if on_mysql:
-            self._change_attempts = _walking_the_key(outbox, "UPDATE {rows} SET o.attempts = o.attempts + :change")
-            self._delete = _walking_the_key(outbox, "DELETE o FROM {rows}")
-        due = select(row.position).where(in_slot, row.due_at <= database_now())
-        self._due = due.order_by(row.due_at, row.position).limit(at_most).with_for_update(skip_locked=True)
-        kept = [column.name for column in row if column.name not in {"slot", "position", "xid"}]
-        came_due = select(-1 - row.slot, *(row[name] for name in kept)).where(in_slot, chosen)
-        self._move = insert(outbox).from_select(["slot", *kept], came_due.order_by(row.due_at, row.position))
+            self._change_attempts = walking_the_key(outbox, "UPDATE {rows} SET o.attempts = o.attempts + :change")
 
     async def fetch(
         self, slot: int, at_most: int, *, without: Collection[Key], without_keys: Collection[str]
@@ -188,29 +201,10 @@ class OutboxTable:
         async with self._database.read() as connection:
             return set((await connection.execute(self._filled, lows)).scalars())
 
-    async def release_scheduled(self, slots: Collection[int], at_most: int) -> Collection[int]:
-        """Let go what has become due, in the order of its time; gives the slots that got rows.
-
-        They draw new positions: whoever walks along a slot may be past the old ones.
-        """
-        outbox = self._tables.outbox
-        # Each slot by its name: `slot < 0` would walk along all that is scheduled.
-        scheduled = outbox.c.slot.in_(range(-SLOTS, 0))
-        due = select(outbox.c.slot).distinct().where(scheduled, outbox.c.due_at <= database_now())
-        async with self._database.read() as connection:
-            filled = {-1 - slot for slot in (await connection.execute(due)).scalars()} & set(slots)
-        for slot in filled:
-            async with self._database.begin() as connection:
-                found = await connection.execute(self._due, {"of_slot": -1 - slot, "at_most": at_most})
-                chosen = {"of_slot": -1 - slot, "positions": found.scalars().all()}
-                await connection.execute(self._move, chosen)
-                await connection.execute(self._delete, chosen)
-        return filled
-
     async def record_attempts(self, keys: Iterable[Key], change: int = 1) -> None:
         """Count an attempt before rows are handed out (or take it back), so that a row that kills is found out."""
         async with self._database.begin() as connection:
-            for chosen in _by_slot(keys):
+            for chosen in by_slot(keys):
                 await connection.execute(self._change_attempts, {**chosen, "change": change})
 
     async def complete(self, keys: Iterable[Key], *, keep_history: bool) -> None:
@@ -221,7 +215,7 @@ class OutboxTable:
         async with self._database.begin() as connection:
             if self._database.dialect == "postgresql":
                 await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-            for chosen in _by_slot(keys):
+            for chosen in by_slot(keys):
                 if keep_history:
                     await connection.execute(self._copy, chosen)
                 await connection.execute(self._delete, chosen)
@@ -284,7 +278,15 @@ class OutboxTable:
         return mysql.insert(sent).from_select(names, rows).on_duplicate_key_update(event_id=sent.c.event_id)
 
 
-def _walking_the_key(outbox: Table, statement: str) -> TextClause:
+def removal(tables: Tables) -> Any:
+    """One DELETE of the rows of a slot, `of_slot`, at `positions`."""
+    if tables.dialect in MYSQL:
+        return walking_the_key(tables.outbox, "DELETE o FROM {rows}")
+    outbox, row = tables.outbox, tables.outbox.c
+    return delete(outbox).where(row.slot == bindparam("of_slot"), one_of(row.position, "positions", tables.dialect))
+
+
+def walking_the_key(outbox: Table, statement: str) -> TextClause:
     """A statement on chosen rows `o` that looks at no others.
 
     Left to itself MariaDB may scan, and then it waits for rows that other transactions have inserted and not committed.
@@ -294,10 +296,10 @@ def _walking_the_key(outbox: Table, statement: str) -> TextClause:
         f" STRAIGHT_JOIN {outbox.fullname} AS o FORCE INDEX (PRIMARY)"
         " ON o.slot = :of_slot AND o.position = chosen.position"
     )
-    return text(statement.format(rows=rows)).bindparams(bindparam("positions", type_=JSON()))
+    return text(statement.format(rows=rows, now=MYSQL_NOW)).bindparams(bindparam("positions", type_=JSON()))
 
 
-def _by_slot(keys: Iterable[Key]) -> list[dict[str, Any]]:
+def by_slot(keys: Iterable[Key]) -> list[dict[str, Any]]:
     """Parameters of one statement for each slot."""
     return [
         {"of_slot": slot, "positions": [position for _, position in group]}

@@ -46,9 +46,12 @@ _UNUSABLE = text(
 
 
 def _to_2(tables: Tables) -> Sequence[str]:
-    """The number of slots is written down: a toolkit with another number must not work on these rows."""
-    meta = tables.meta.fullname
+    """The number of slots is written down: a toolkit with another number must not work on these rows. What is scheduled
+    is found by its event id.
+    """
+    meta, scheduled = tables.meta.fullname, "" if tables.dialect in MYSQL else " WHERE slot < 0"
     return (
+        f"CREATE INDEX {tables.prefix}outbox_scheduled ON {tables.outbox.fullname} (event_id){scheduled}",
         f"INSERT INTO {meta} (name, value) VALUES ('{_SLOTS}', '{SLOTS}')",  # noqa: S608 - no input
         f"UPDATE {meta} SET value = '2' WHERE name = '{_VERSION}'",  # noqa: S608 - no input
     )

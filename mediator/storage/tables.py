@@ -235,6 +235,8 @@ class Tables:
             Index(f"{prefix}outbox_slot", outbox.slot, outbox.position)
         self._partial(f"{prefix}outbox_waiting", outbox.slot, outbox.next_attempt_at, where="next_attempt_at")
         self._partial(f"{prefix}outbox_due", outbox.slot, outbox.due_at, where="due_at")
+        is_scheduled = outbox.slot < 0
+        Index(f"{prefix}outbox_scheduled", outbox.event_id, sqlite_where=is_scheduled, postgresql_where=is_scheduled)
         Index(f"{prefix}sent_at", sent.sent_at)
         Index(f"{prefix}inbox_processed", inbox.processed_at)
         Index(f"{prefix}parked_identity", parked.subscriber_id, parked.event_id, unique=True)

@@ -66,6 +66,7 @@ def outbox_row(**changes: Any) -> dict[str, Any]:
         "source": "/shop/ordering",
         "occurred_on": datetime.now(UTC),
         "delay": None,
+        "at": None,
         "attempts": 0,
         "correlation_id": "c",
         "causation_id": None,

@@ -255,56 +255,6 @@ async def test_a_row_is_removed_once(database: Database) -> None:
     assert await positions(outbox) == [2]
 
 
-async def test_what_has_become_due_is_let_go_in_the_order_of_its_time(database: Database, database_url: str) -> None:
-    rows = [outbox_row(slot=-1, delay=delay, body=b"%d" % delay) for delay in (HOUR, -3_000, -1_000, -2_000)]
-    other, now = outbox_row(slot=-3, delay=LONG_AGO), outbox_row()
-    await insert(database, *rows, other, now)
-    outbox = OutboxTable(database)
-
-    assert set(await outbox.release_scheduled(range(SLOTS), 100)) == {0, 2}
-    assert await outbox.release_scheduled(range(SLOTS), 100) == set()
-
-    assert await ids(outbox) == [now["event_id"], *(rows[number]["event_id"] for number in (1, 3, 2))]
-    assert await ids(outbox, 2) == [other["event_id"]]
-    (waiting,) = (row for row in await stored(database_url, "outbox") if row["slot"] < 0)
-    assert waiting["event_id"] == rows[0]["event_id"]
-
-
-async def test_what_is_let_go_stays_what_it_was(database: Database, database_url: str) -> None:
-    await insert(database, outbox_row(slot=-1, delay=LONG_AGO, partition_key="k", headers='{"a": 1}', attempts=2))
-    (before,) = await stored(database_url, "outbox")
-    await OutboxTable(database).release_scheduled([0], 1)
-
-    (after,) = await stored(database_url, "outbox")
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed - {"xid"} == {"slot", "position"}
-    assert after["position"] > before["position"]
-
-
-async def test_only_slots_that_are_relayed_here_let_go_and_only_so_many_at_once(database: Database) -> None:
-    await insert(database, *(outbox_row(slot=slot, delay=LONG_AGO) for slot in (-1, -1, -1, -2)))
-    outbox = OutboxTable(database)
-
-    assert await outbox.release_scheduled([1, 5], 2) == {1}
-    assert [len(await positions(outbox, slot=slot)) for slot in (0, 1)] == [0, 1]
-    assert await outbox.release_scheduled([0], 2) == {0}
-    assert len(await positions(outbox)) == 2
-
-
-async def test_of_two_that_let_go_at_once_each_row_goes_once(database: Database, database_url: str) -> None:
-    await insert(database, *(outbox_row(slot=-1, delay=LONG_AGO) for _ in range(20)))
-    outboxes = [OutboxTable(database) for _ in range(4)]
-
-    async with asyncio.TaskGroup() as group:
-        for outbox in outboxes * 3:
-            group.create_task(outbox.release_scheduled([0], 3))
-    await outboxes[0].release_scheduled([0], 20)
-
-    rows = await stored(database_url, "outbox")
-    assert [row["slot"] for row in rows] == [0] * 20
-    assert len({row["event_id"] for row in rows}) == 20
-
-
 async def test_it_tells_which_slots_hold_rows(database: Database) -> None:
     await insert(database, outbox_row(slot=3), outbox_row(slot=15), outbox_row(slot=-6, delay=LONG_AGO))
     outbox = OutboxTable(database)

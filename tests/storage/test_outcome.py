@@ -16,6 +16,7 @@ from mediator.storage.engines import ServerSession
 from mediator.storage.outbox import OutboxTable, insert_statement
 from mediator.storage.outcome import was_committed
 from mediator.storage.parked import DEAD, SENDING_SIDE
+from mediator.storage.scheduled import Schedule
 from tests.storage.drivers import ON_SERVERS
 from tests.storage.rows import end_session, eventually, outbox_row, session_of, stored
 from tests.storage.test_database import sessions
@@ -86,7 +87,7 @@ async def test_a_row_that_could_not_be_sent_was_committed(database: Database, ke
 async def test_a_scheduled_row_that_came_due_meanwhile_was_committed(database: Database) -> None:
     row = await committed(database, slot=-1, delay=-1)
     assert await found_out(database, row) is True
-    await OutboxTable(database).release_scheduled([0], 10)
+    await Schedule(database).release([0], 10)
 
     assert await found_out(database, row) is True
 

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, Inspector, delete, insert, inspect, select
 
 from mediator.errors import SchemaError, SettingsError
+from mediator.storage.columns import MYSQL
 from mediator.storage.database import Database
 from mediator.storage.outbox import SLOTS, OutboxTable, insert_statement
 from mediator.storage.schema import create_schema, ddl, verify_schema
@@ -179,6 +180,8 @@ async def version_1(database: Database) -> dict[str, Any]:
         await create_schema(database)
         await set_fact(database, "schema_version", "1")
         await set_fact(database, "slots", None)
+        of_table = " ON mediator_outbox" if database.dialect in MYSQL else ""
+        await apply(database, f"DROP INDEX mediator_outbox_scheduled{of_table}")
     row = outbox_row()
     async with database.begin() as connection:
         await connection.execute(insert_statement(database.tables), [row])
@@ -196,6 +199,8 @@ async def test_tables_of_version_1_are_upgraded_and_keep_their_rows(database_url
 
         assert await facts(database) == FACTS
         await verify_schema(database)
+        _, _, indexes, _ = (await described(database))["mediator_outbox"]
+        assert {index.name for index in database.tables.outbox.indexes} <= set(indexes)
         outbox = OutboxTable(database)
         (found,) = await outbox.fetch(0, 10, without=(), without_keys=())
         assert found["event_id"] == row["event_id"]

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mediator.storage import watermark
 from mediator.storage.database import Database
 from mediator.storage.outbox import OutboxTable, insert_statement, key_of
+from mediator.storage.scheduled import Schedule
 from mediator.storage.schema import create_schema
 from mediator.storage.watermark import Watermarks
 from tests.storage.rows import outbox_row
@@ -161,7 +162,7 @@ async def test_fetching_begins_at_it(database: Database) -> None:
 
 def outbox_row_at(database: Database, position: int) -> Any:
     values = outbox_row(position=position)
-    del values["delay"]
+    del values["delay"], values["at"]
     return database.tables.outbox.insert().values(values)
 
 
@@ -237,7 +238,7 @@ async def test_a_row_that_is_scheduled_and_let_go_is_found_above_it(database: Da
         await connection.execute(update(database.tables.outbox).values(slot=-1 - row.slot))
         await connection.commit()
 
-    assert await outbox.release_scheduled([0], 10) == {0}
+    assert await Schedule(database).release([0], 10) == {0}
     assert await relayed(outbox) == [early]
 
 
@@ -291,14 +292,14 @@ async def test_whoever_commits_when_no_row_is_missed(database: Database, seed: i
                     expected.update(written[number] if commits else ())
                     written[number] = []
                 case "relay":
-                    await outbox.release_scheduled([0], 2)
+                    await Schedule(database).release([0], 2)
                     found += await relayed(outbox)
                 case "advance":
                     await outbox.advance_watermarks()
         for writer, ids in zip(writers, written, strict=True):
             await writer.commit()
             expected.update(ids)
-    await outbox.release_scheduled([0], 1_000)
+    await Schedule(database).release([0], 1_000)
     while more := await relayed(outbox):
         found += more
 
