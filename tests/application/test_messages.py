@@ -31,7 +31,8 @@ def test_a_result_carries_its_events_in_their_order() -> None:
 def test_what_is_outgoing_says_nothing_by_default() -> None:
     outgoing = Outgoing(IntegrationEvent())
 
-    assert (outgoing.headers, outgoing.key, outgoing.topic, outgoing.delay) == ({}, None, None, None)
+    assert (outgoing.headers, outgoing.key, outgoing.topic) == ({}, None, None)
+    assert (outgoing.delay, outgoing.at) == (None, None)
 
 
 def test_a_context_does_not_change() -> None:

@@ -5,10 +5,11 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
@@ -354,6 +355,18 @@ async def publish(one: MediatorApp, *events: Any) -> None:
     await one.publish_in_own_transaction(*events)
 
 
+async def in_unit_of_work(one: MediatorApp, call: Callable[[Any], Awaitable[Any]]) -> None:
+    async with one.unit_of_work() as uow:
+        await call(uow)
+
+
+async def cancel_its_own(one: MediatorApp) -> None:
+    async with one.unit_of_work() as uow:
+        event = NotedV1()
+        uow.publish(event)
+        await uow.cancel(event.event_id)
+
+
 async def keep_publishing(one: MediatorApp) -> None:
     async with one.unit_of_work() as uow:
         pass
@@ -462,6 +475,22 @@ CALLS: dict[str, Case] = {
         lambda one: publish(one, Outgoing(NotedV1(), delay=5)),  # type: ignore[arg-type]
         EventRefusedError,
         ("NotedV1", "delay", "timedelta"),
+    ),
+    "a time without a zone": Case(
+        lambda one: publish(one, Outgoing(NotedV1(), at=datetime.now(UTC).replace(tzinfo=None))),
+        EventRefusedError,
+        ("NotedV1", "its time is datetime", "with a zone"),
+    ),
+    "cancelling by something else than an id": Case(
+        lambda one: in_unit_of_work(one, lambda uow: uow.cancel("it")), UsageError, ("cancel('it')", "use the event_id")
+    ),
+    "cancelling what is not committed yet": Case(
+        cancel_its_own, UsageError, ("this unit of work itself publishes the event", "Do not publish it")
+    ),
+    "another time that is none": Case(
+        lambda one: in_unit_of_work(one, lambda uow: uow.reschedule(UUID(int=0))),
+        UsageError,
+        (f"reschedule({UUID(int=0)})", "delay=... or at=..."),
     ),
     "a correlation id that is too long": Case(
         lambda one: one.mediator.send(Do(print), correlation_id="c" * 201),

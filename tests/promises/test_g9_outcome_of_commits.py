@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -316,6 +318,21 @@ async def test_a_scheduled_row_that_came_due_meanwhile_tells(
 
         assert await sending == "sent"
         transport.may_answer.set()
+
+
+async def test_of_a_scheduled_row_that_was_cancelled_meanwhile_nobody_can_say(
+    proxy: Proxy, through_proxy: AppFactory, make_app: AppFactory, database_url: str
+) -> None:
+    async with through_proxy(roles={"publish"}) as app, make_app(MODULE, roles={"publish"}) as other:
+        sending = await cut_and_kept_away(app, proxy, Stamp("cancelled", delay=timedelta(hours=1)))
+        async with other.unit_of_work() as uow:
+            (event_id,) = (await uow.session.scalars(text("SELECT event_id FROM mediator_outbox"))).all()
+            assert await uow.cancel(event_id if isinstance(event_id, UUID) else UUID(bytes=event_id))
+        await proxy.accept()
+
+        with pytest.raises(CommitOutcomeUnknownError):
+            await sending
+        assert await marks(database_url) == ["cancelled"]
 
 
 async def test_with_a_history_that_is_cleaned_at_once_nobody_can_say(

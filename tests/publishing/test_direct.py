@@ -1,6 +1,6 @@
 """Publishing past the outbox: at once, without a row, and without a second try."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -67,8 +67,9 @@ async def test_it_passes_the_middleware(make_app: AppFactory) -> None:
 async def test_what_only_the_outbox_can_do_is_refused(make_app: AppFactory) -> None:
     transport = ScriptedTransport()
     async with make_app(module_of("mail"), transport=transport) as app:
-        with pytest.raises(EventRefusedError, match="delay"):
-            await app.publish_direct(NotedV1(), Outgoing(NotedV1(), delay=timedelta(seconds=1)))
+        for later in (Outgoing(NotedV1(), delay=timedelta(0)), Outgoing(NotedV1(), at=datetime.now(UTC))):
+            with pytest.raises(EventRefusedError, match="it is scheduled"):
+                await app.publish_direct(NotedV1(), later)
         async with app.unit_of_work():
             with pytest.raises(UsageError, match=r"publish_direct\(\) inside a unit of work"):
                 await app.publish_direct(NotedV1())
