@@ -96,9 +96,11 @@ async def test_they_leave_in_the_order_of_their_time_after_a_restart_as_well(
 
 async def test_a_time_that_has_passed_is_now(make_app: AppFactory, database_url: str) -> None:
     async with make_app(module_of("bank"), settings=SELDOM) as app:
+        await app.publish_in_own_transaction(FactV1(what="at the start"))
+        await app.drained()
         await scheduled(app, datetime(1970, 1, 1, tzinfo=UTC), datetime.now(UTC) - HOUR, timedelta(0), -HOUR)
 
-        assert sorted(await facts(app, database_url)) == ["0", "1", "2", "3"]
+        assert sorted(await facts(app, database_url)) == ["0", "1", "2", "3", "at the start"]
 
 
 async def test_what_was_cancelled_is_never_sent(make_app: AppFactory, database_url: str) -> None:
