@@ -118,7 +118,7 @@ class Relay:
     def wake(self, slots: Collection[int]) -> None:
         """Something was committed to these slots; what was scheduled may be due already."""
         self._dirty.update(slot for slot in slots if slot >= 0)
-        self._may_be_due = self._may_be_due or any(slot < 0 for slot in slots)
+        self._may_be_due |= any(slot < 0 for slot in slots)
         self._wakened.set()
 
     @property
