@@ -17,7 +17,7 @@ _NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 
 
 async def notify(database: Database, connection: AsyncConnection, slots: Collection[int]) -> None:
-    """Tell of rows in these slots, on a connection that is in no transaction."""
+    """Tell of rows in these slots, also of scheduled ones, on a connection that is in no transaction."""
     payload = ",".join(map(str, sorted(slots)))
     await connection.execute(_NOTIFY, {"channel": _channel(database), "payload": payload})
 
