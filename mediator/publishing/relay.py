@@ -220,7 +220,7 @@ class Relay:
         found = False
         # Slots take turns: one that never runs dry must not starve the others when the room is scarce.
         for slot in sorted(self._dirty, key=lambda slot: (slot - self._turn) % SLOTS):
-            room = min(self._ramp.size, self._settings.in_flight - len(self._in_flight))
+            room = self._room()
             if room <= 0 or self._stopped.is_set() or self._runtime.monotonic() >= self._next_lock_look:
                 break
             found = await self._carry(slot, room) or found
@@ -229,6 +229,12 @@ class Relay:
         if not found and not self._dirty and not self._in_flight:
             self._ramp.end()
         return found
+
+    def _room(self) -> int:
+        """How many rows may be handed over now; while the transport is down one row at a time finds out about it."""
+        if self._pause:
+            return 0 if self._in_flight else 1
+        return min(self._ramp.size, self._settings.in_flight - len(self._in_flight))
 
     async def _carry(self, slot: int, room: int) -> bool:
         """Fetch what is due in a slot and hand it over; False when there was nothing."""
@@ -293,6 +299,8 @@ class Relay:
                     continue
                 if isinstance(error, TransportUnavailableError):
                     unavailable = error
+                else:
+                    self._pause = self._paused_until = 0.0
                 await self._refuse(row, error, failed_keys)
         finally:
             if unavailable is not None:

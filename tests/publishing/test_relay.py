@@ -265,6 +265,32 @@ async def test_one_failed_batch_is_one_step_of_the_pause(make_app: AppFactory, d
     assert pauses == {0.1}
 
 
+async def test_one_row_at_a_time_finds_out_whether_the_transport_is_back(make_app: AppFactory) -> None:
+    outage = Outage(14)
+    transport = ScriptedTransport(outage)
+    async with make_app(module_of("bank"), transport=transport, settings=relay()) as app:
+        await ramped(app, transport)
+        before = len(transport.batches)
+        await app.publish_in_own_transaction(*(KeyedV1(key=key, what=key) for key in of_one_slot(12)))
+        await app.drained()
+
+        assert [len(batch) for batch in transport.batches[before:]] == [12, 1, 1, 1, 11]
+        assert app.counters.total("refused") == 0
+
+
+async def test_a_transport_that_refuses_is_there(make_app: AppFactory) -> None:
+    away = [TransportUnavailableError("scripted", "away")] * 3
+    answers: list[Exception] = [*away, PublishRefusedError("scripted", "topic", "too large")]
+    transport = ScriptedTransport(lambda _: answers.pop(0) if answers else None)
+    async with make_app(module_of("bank"), transport=transport, settings=relay()) as app:
+        await ramped(app, transport)
+        before = len(transport.batches)
+        await app.publish_in_own_transaction(*(KeyedV1(key=key, what=key) for key in of_one_slot(3)))
+        await eventually(lambda: len(transport.confirmed) == 2)
+
+        assert [len(batch) for batch in transport.batches[before:]] == [3, 1, 2]
+
+
 async def test_a_transport_that_raises_is_an_outage(make_app: AppFactory, database_url: str) -> None:
     failures = [OSError("broken")] * 3
 
