@@ -97,6 +97,9 @@ class IntegrationEventHandler(ABC, Generic[E_contra]):
     concurrency: ClassVar[int] = 8
     """How many events of this handler may be under way at once in this process."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)
+    topics: ClassVar[tuple[str, ...]] = ()
+    """Full addresses and patterns of them (`*` is one segment, `#` any number, `{environment}` the application's), in
+    place of its events' own topics. `IntegrationEventHandler[IntegrationEvent]` takes every known event from them."""
     broadcast: ClassVar[bool] = False
     """Every instance of the application gets its copy, instead of one instance of the module."""
     blocking: ClassVar[bool] = False

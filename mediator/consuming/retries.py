@@ -20,7 +20,7 @@ from mediator.consuming.failures import failure_facts
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
 from mediator.consuming.lanes import Lanes
 from mediator.consuming.reading import Reader, reading_subscriber
-from mediator.consuming.subscriber import Subscriber
+from mediator.consuming.subscriber import Subscriber, listeners
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.catalog import Received
 from mediator.messaging.supervision import ended, happens, keep_running
@@ -185,8 +185,7 @@ class Retries:
 
     async def _deliver_anew(self, row: RowMapping, received: Received) -> None:
         """A message that could not be read once, and now can: it goes to everybody who listens."""
-        for subscriber, _ in self._subscribers.values():
-            if subscriber.wanted_class(received) is not None:
-                await self._idempotent.deliver(subscriber, received, lambda: self._stopping, set_aside=True)
+        for subscriber in listeners([subscriber for subscriber, _ in self._subscribers.values()], received):
+            await self._idempotent.deliver(subscriber, received, lambda: self._stopping, set_aside=True)
         async with self._database.begin() as connection:
             await self._parked.finish(connection, row["position"], row["attempts"])

@@ -29,7 +29,13 @@ import structlog
 from mediator.application import Mediator, MessageContext, PipelineBehavior, Publishable
 from mediator.clock import Runtime
 from mediator.errors import DrainTimeoutError, NotRunningError, SettingsError, UsageError
-from mediator.hosting.arguments import check_arguments, check_names, check_roles, mapped_environment
+from mediator.hosting.arguments import (
+    check_arguments,
+    check_names,
+    check_roles,
+    check_subscriptions,
+    mapped_environment,
+)
 from mediator.hosting.composition import Composition, Middleware
 from mediator.hosting.mediator import StableMediator
 from mediator.hosting.module import Bindings, Module
@@ -75,6 +81,7 @@ class MediatorApp:
         bindings: Bindings = (),
         behaviors: Sequence[type[PipelineBehavior]] = (),
         middleware: Sequence[Middleware] = (),
+        subscriptions: Mapping[str, Sequence[str]] | None = None,
         schema: Literal["auto", "create", "verify", "ignore"] = "auto",
         settings: MediatorSettings | None = None,
         runtime: Runtime | None = None,
@@ -84,11 +91,13 @@ class MediatorApp:
         check_names(name=name, instance=instance)
         check_arguments(modules, contracts, behaviors, middleware, schema, settings, on_dead_letter)
         check_roles(roles)
+        check_subscriptions(subscriptions)
         self.name = name
         self.environment = mapped_environment(environment, environments or {})
         self.counters = Counters()
         self._modules, self._contracts, self._bindings = tuple(modules), tuple(contracts), tuple(bindings)
         self._behaviors, self._middleware = tuple(behaviors), tuple(middleware)
+        self._subscriptions = subscriptions or {}
         self._schema, self._instance = schema, instance
         self._settings, self._runtime = settings or MediatorSettings(), runtime or Runtime()
         self._transport, self._on_dead_letter = transport, on_dead_letter
@@ -119,6 +128,7 @@ class MediatorApp:
             self._bindings,
             self._behaviors,
             self._middleware,
+            self._subscriptions,
             {
                 Mediator: lambda: self.mediator,
                 MediatorApp: lambda: self,

@@ -42,9 +42,10 @@ class Composition:
         bindings: Bindings,
         behaviors: Sequence[type[PipelineBehavior]],
         middleware: Sequence[Middleware],
+        subscriptions: Mapping[str, Sequence[str]],
         provided: Mapping[type[Any], Callable[[], Any]],
     ) -> None:
-        self.registry, faults = build_registry(application, environment, modules, contracts)
+        self.registry, faults = build_registry(application, environment, modules, contracts, subscriptions)
         self.behaviors = tuple(behaviors)
         self._plans: dict[type[Any], Plan] = {}
         self._validators: Validators | None = None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,12 +16,13 @@ from mediator.consuming.parking import Parking
 from mediator.consuming.reading import Reader
 from mediator.consuming.retries import Retries
 from mediator.consuming.subscriber import Subscriber
-from mediator.errors import RoleError
+from mediator.errors import RoleError, SettingsError
 from mediator.hosting.composition import Composition
 from mediator.hosting.services import DatabaseServices
 from mediator.hosting.settings import MediatorSettings, Role
 from mediator.messaging.invocation import compile_invocation
 from mediator.messaging.lineage import Lineage
+from mediator.messaging.patterns import is_wild, listens
 from mediator.messaging.registry import SubscriberEntry
 from mediator.messaging.supervision import shielded, together
 from mediator.messaging.transport import Transport
@@ -119,8 +120,8 @@ class Running:
             yield
 
     async def _start_consumers(self, stack: AsyncExitStack) -> None:
-        topics = sorted({topic for consumer in self.consumers for topic in consumer.topics})
-        await self.transport.provision(topics, [consumer.group for consumer in self.consumers])
+        topics = {topic for consumer in self.consumers for topic in consumer.topics}
+        await self.transport.provision(self._addresses(topics), [consumer.group for consumer in self.consumers])
         stack.push_async_callback(self._stop_consumers)
         for consumer in self.consumers:
             await consumer.start()
@@ -219,10 +220,12 @@ class Running:
     def _consumer(
         self, group: str, entries: Sequence[SubscriberEntry], reader: Reader, idempotent: IdempotentConsumer
     ) -> Consumer:
+        registry = self._composition.registry
         subscribers = [
             Subscriber(
                 # Every instance has its own copy of a broadcast, so its own rows in the inbox too.
                 id=f"{entry.id}{suffix}",
+                topics=registry.topics_of(entry),
                 aliases=tuple(f"{alias}{suffix}" for alias in entry.aliases),
                 entry=entry,
                 build=self._composition.plan(entry.handler_class),
@@ -232,17 +235,9 @@ class Running:
             for entry in entries
             for suffix in (f"@{self._instance}" if entry.broadcast else "",)
         ]
-        catalog = self._composition.registry.catalog
-        topics = {
-            event_type.address
-            for event_type in catalog
-            for entry in entries
-            for wanted in entry.events
-            if catalog.path(event_type.event_class, wanted) is not None
-        }
         return Consumer(
             group,
-            sorted(topics),
+            sorted({topic for subscriber in subscribers for topic in subscriber.topics}),
             subscribers,
             reader,
             idempotent,
@@ -251,6 +246,15 @@ class Running:
             self._runtime,
             self.pauses.active,
         )
+
+    def _addresses(self, topics: Collection[str]) -> list[str]:
+        """What a broker has to have for these topics: a pattern means the known addresses that it matches."""
+        wild = sorted(filter(is_wild, topics))
+        if wild and not self.transport.capabilities.wildcards:
+            fix = f"it takes no patterns, and handlers listen to {', '.join(wild)}: list addresses, or use another"
+            raise SettingsError("transport", self.transport.name, fix)
+        known = {one.address for one in self._composition.registry.catalog if listens(topics, one.address)}
+        return sorted(known.union(topics).difference(wild))
 
     def _wake_retries(self) -> None:
         for retries in self.retries:

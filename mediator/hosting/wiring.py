@@ -25,6 +25,7 @@ from mediator.domain import DomainEvent
 from mediator.errors import Fault
 from mediator.hosting.discovery import classes_below, import_below, is_concrete, is_unfinished, type_arguments
 from mediator.hosting.module import Module
+from mediator.hosting.subscriptions import check_topics, configured
 from mediator.messaging.catalog import EventCatalog
 from mediator.messaging.registry import ConverterEntry, HandlerEntry, Registry, SubscriberEntry
 
@@ -45,10 +46,14 @@ _MOST_LANES = 1_000
 
 
 def build_registry(
-    application: str, environment: str, modules: Sequence[Module], contracts: Sequence[str]
+    application: str,
+    environment: str,
+    modules: Sequence[Module],
+    contracts: Sequence[str],
+    subscriptions: Mapping[str, Sequence[str]],
 ) -> tuple[Registry, list[Fault]]:
     """The registry of an application, and everything that is wrong with it."""
-    return _Wiring(modules, contracts).registry(application, environment)
+    return _Wiring(modules, contracts).registry(application, environment, subscriptions)
 
 
 class _Wiring:
@@ -69,10 +74,14 @@ class _Wiring:
         for module in modules:
             self._take(module, module.package, f"module {module.name!r}")
 
-    def registry(self, application: str, environment: str) -> tuple[Registry, list[Fault]]:
+    def registry(
+        self, application: str, environment: str, subscriptions: Mapping[str, Sequence[str]]
+    ) -> tuple[Registry, list[Fault]]:
         """Put everything together."""
         self._check_events(environment)
         self._check_subscribers()
+        subscribers = configured(self.subscribers, subscriptions, environment)
+        self.faults.extend(check_topics(subscribers, subscriptions))
         upcasters = tuple(self.upcasters.values())
         self.faults.extend(_upcaster_faults(upcasters, self.events))
         usable = [event for event in self.events if _address_of(event, environment) is not None]
@@ -87,7 +96,7 @@ class _Wiring:
             domain_events=tuple(self.domain_events),
             domain_event_handlers=tuple(self.handlers[DomainEventHandler]),
             converters=tuple(self.converters),
-            subscribers=tuple(self.subscribers),
+            subscribers=tuple(subscribers),
             upcasters=upcasters,
             catalog=EventCatalog(usable, upcasters, environment),
         )
@@ -220,7 +229,7 @@ class _Wiring:
 
     def _take_subscriber(self, module: Module, found: type[Any], argument: Any) -> None:
         events = tuple(_alternatives(argument))
-        self.events.update(dict.fromkeys(events))
+        self.events.update(dict.fromkeys(event for event in events if event is not IntegrationEvent))
         wrong = list(_wrong_attributes(found))
         for what, fix in wrong:
             self._fault("attribute", found, f"{what} cannot work", fix)
@@ -232,6 +241,7 @@ class _Wiring:
                 module=module.name,
                 handler_class=found,
                 events=events,
+                topics=tuple(found.topics),
                 aliases=tuple(found.aliases),
                 retry=found.retry,
                 ordering=found.ordering,
@@ -294,13 +304,14 @@ class _Wiring:
 
 
 def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
-    for name in ("max_batch", "topics"):
-        if hasattr(found, name):
-            yield f"{name} = {getattr(found, name)!r}", "This version does not have it yet: leave it out"
+    if hasattr(found, "max_batch"):
+        yield f"max_batch = {found.max_batch!r}", "This version does not have it yet: leave it out"
     if not isinstance(found.subscriber_id, str | None):
         yield f"subscriber_id = {found.subscriber_id!r}", "Use a text"
     if not isinstance(found.aliases, tuple | list) or not all(isinstance(alias, str) for alias in found.aliases):
         yield f"aliases = {found.aliases!r}", "Use a tuple of texts"
+    if not isinstance(found.topics, tuple | list) or not all(isinstance(topic, str) for topic in found.topics):
+        yield f"topics = {found.topics!r}", "Use a tuple of texts"
     if found.ordering not in ("key", "none"):
         yield f"ordering = {found.ordering!r}", 'Use "key" or "none"'
     if not isinstance(found.concurrency, int) or not 1 <= found.concurrency <= _MOST_LANES:

@@ -17,19 +17,20 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts import ContractError, IntegrationEvent, Topic, partition_key_of, topic_of
+from contracts.topics import MAX_ADDRESS_LENGTH
 from mediator.application import Outgoing
 from mediator.errors import EventRefusedError, UnreadableMessageError
 from mediator.messaging.cloudevents import to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.limits import Limits, read_json
 from mediator.messaging.lineage import Lineage
+from mediator.messaging.patterns import is_address
 from mediator.storage.columns import milliseconds
 from mediator.storage.outbox import OutboxInsert, slot_of
 from mediator.storage.tables import Tables
 
 __all__ = ["Origin", "OutboxWriter"]
 
-_LONGEST_ADDRESS = 249
 _LONGEST_TEXT = 200
 _LONGEST_DELAY = timedelta(days=3650)
 _TEXT = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{_LONGEST_TEXT}}}")
@@ -118,10 +119,9 @@ class OutboxWriter:
         topic, address = self._addresses[event_class]
         if chosen is None:
             return topic, address
-        if not 0 < len(chosen) <= _LONGEST_ADDRESS or not chosen.isascii() or not chosen.isprintable() or " " in chosen:
-            raise EventRefusedError(
-                event_class.__qualname__, f"topic {chosen!r}", f"Use 1 to {_LONGEST_ADDRESS} printable ASCII characters"
-            )
+        if not is_address(chosen):
+            fix = f"Use 1 to {MAX_ADDRESS_LENGTH} printable ASCII characters"
+            raise EventRefusedError(event_class.__qualname__, f"topic {chosen!r}", fix)
         return topic, chosen
 
     def _key(self, event: IntegrationEvent) -> str | None:
