@@ -8,7 +8,6 @@ than `prefetch` are under way at once; whatever else there is waits in the outbo
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -59,8 +58,6 @@ class Consumer:
     def __init__(
         self,
         group: str,
-        topics: Sequence[str],
-        subscribers: Sequence[Subscriber],
         reader: Reader,
         idempotent: IdempotentConsumer,
         transport: Transport,
@@ -68,8 +65,10 @@ class Consumer:
         runtime: Runtime,
         paused: set[str],
     ) -> None:
-        self.group, self.topics, self.subscribers = group, topics, subscribers
-        self.lanes = {subscriber.id: Lanes(subscriber.id, subscriber.entry.concurrency) for subscriber in subscribers}
+        self.group = group
+        self.lanes: dict[str, Lanes] = {}
+        self._subscribers: dict[str, Subscriber] = {}
+        self._receives: frozenset[str] = frozenset()
         self._reader, self._idempotent, self._transport = reader, idempotent, transport
         self._settings, self._runtime, self._paused = settings, runtime, paused
         self._open: set[_Open] = set()
@@ -83,14 +82,29 @@ class Consumer:
         """Whether no delivery is under way."""
         return not self._open
 
-    async def start(self) -> None:
-        """Join the group and begin to consume in the background."""
-        self._subscription = await self._transport.subscribe(self.group, self.topics, self._settings.prefetch)
+    @property
+    def topics(self) -> frozenset[str]:
+        """What its handlers listen to."""
+        return frozenset().union(*(subscriber.topics for subscriber in self._subscribers.values()))
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Let a handler take part, or take the place of what was known of it."""
+        self._subscribers[subscriber.id] = subscriber
+        if subscriber.id not in self.lanes:
+            self.lanes[subscriber.id] = Lanes(subscriber.id, subscriber.entry.concurrency)
+
+    async def listen(self) -> None:
+        """Receive what its handlers listen to: join the group and consume in the background, or widen what it gets."""
         for lanes in self.lanes.values():
             lanes.start()
-        self._task = asyncio.create_task(
-            keep_running(f"consumer.{self.group}", self._run), name=f"consumer.{self.group}"
-        )
+        topics = self.topics
+        if self._subscription is None:
+            self._subscription = await self._transport.subscribe(self.group, sorted(topics), self._settings.prefetch)
+            name = f"consumer.{self.group}"
+            self._task = asyncio.create_task(keep_running(name, self._run), name=name)
+        elif more := topics - self._receives:
+            await self._subscription.widen(sorted(more))
+        self._receives = topics
 
     async def drain(self, within: timedelta) -> None:
         """Fetch no more, and let what is under way finish for a while."""
@@ -143,7 +157,7 @@ class Consumer:
             await self._hand_out(received, open_delivery)
 
     async def _hand_out(self, received: Received, open_delivery: _Open) -> None:
-        targets = listeners(self.subscribers, received)
+        targets = listeners(self._subscribers.values(), received)
         open_delivery.handlers_left = len(targets)
         if not targets:
             await self._settle(open_delivery)

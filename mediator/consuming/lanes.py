@@ -33,8 +33,8 @@ class Lanes:
         return self._stopping
 
     def start(self) -> None:
-        """Begin to work."""
-        self._tasks = [self._begin(number) for number in range(len(self._queues))]
+        """Begin to work, unless it has."""
+        self._tasks = self._tasks or [self._begin(number) for number in range(len(self._queues))]
 
     def put(self, envelope: Envelope, job: _Job) -> None:
         """Do `job` after everything that was put before it for the envelope's key."""

@@ -1,6 +1,6 @@
 """A subscriber: one handler of integration events, as the inbox knows it, ready to run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from contracts import IntegrationEvent
@@ -42,7 +42,7 @@ class Subscriber:
         return self.entry.ordering == "key"
 
 
-def listeners(subscribers: Sequence[Subscriber], received: Received) -> list[Subscriber]:
+def listeners(subscribers: Iterable[Subscriber], received: Received) -> list[Subscriber]:
     """Those who listen to the event's address and take its class."""
     return [
         subscriber

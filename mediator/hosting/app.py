@@ -26,7 +26,7 @@ from uuid import UUID
 
 import structlog
 
-from mediator.application import Mediator, MessageContext, PipelineBehavior, Publishable
+from mediator.application import IntegrationEventHandler, Mediator, MessageContext, PipelineBehavior, Publishable
 from mediator.clock import Runtime
 from mediator.errors import DrainTimeoutError, NotRunningError, SettingsError, UsageError
 from mediator.hosting.arguments import (
@@ -223,6 +223,18 @@ class MediatorApp:
             pending = await running.pending(scheduled=scheduled)
             what = ", ".join(f"{count} {name}" for name, count in pending.items())
             raise DrainTimeoutError(timeout, what or "nothing any more") from None
+
+    async def subscribe(
+        self, handler: type[IntegrationEventHandler[Any]] | str, *topics: str, module: str | None = None
+    ) -> None:
+        """Let a handler listen from now on, in this process: each of several has to be told.
+
+        A handler of the application, or its subscriber id, listens to `topics` as well. Any other class becomes a
+        handler of `module`, the first by default, with `topics` in place of its own if some are given. Raises
+        WiringError with every fault.
+        """
+        refuse_inside("subscribe()")
+        await self._started("subscribe()").subscribe(handler, topics, module or self._modules[0].name)
 
     def pause(self, name: str) -> None:
         """Let a handler, all of a module, or the relays ("@relay") rest in this process, as long as it runs.

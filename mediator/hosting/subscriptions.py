@@ -6,9 +6,9 @@ from dataclasses import replace
 from contracts import IntegrationEvent
 from mediator.errors import Fault
 from mediator.messaging.patterns import wrong_with
-from mediator.messaging.registry import SubscriberEntry
+from mediator.messaging.registry import Registry, SubscriberEntry
 
-__all__ = ["check_topics", "configured", "in_environment"]
+__all__ = ["check_topics", "configured", "in_environment", "with_topics"]
 
 
 def configured(
@@ -19,6 +19,16 @@ def configured(
         replace(entry, topics=in_environment(subscriptions.get(entry.id, entry.topics), environment))
         for entry in entries
     ]
+
+
+def with_topics(
+    registry: Registry, entry: SubscriberEntry, topics: Sequence[str]
+) -> tuple[SubscriberEntry, list[Fault]]:
+    """A subscriber with more topics than it has, and what is wrong with them."""
+    more = in_environment(topics, registry.environment)
+    if more:
+        entry = replace(entry, topics=tuple(dict.fromkeys((*sorted(registry.topics_of(entry)), *more))))
+    return entry, list(check_topics([entry], {}))
 
 
 def in_environment(topics: Iterable[str], environment: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from mediator.hosting.subscriptions import check_topics, configured
 from mediator.messaging.catalog import EventCatalog
 from mediator.messaging.registry import ConverterEntry, HandlerEntry, Registry, SubscriberEntry
 
-__all__ = ["build_registry"]
+__all__ = ["build_registry", "new_subscriber"]
 
 _KINDS: tuple[type[Any], ...] = (
     CommandHandler,
@@ -54,6 +54,15 @@ def build_registry(
 ) -> tuple[Registry, list[Fault]]:
     """The registry of an application, and everything that is wrong with it."""
     return _Wiring(modules, contracts).registry(application, environment, subscriptions)
+
+
+def new_subscriber(
+    registry: Registry, module: Module, handler_class: type[Any], topics: Sequence[str]
+) -> tuple[SubscriberEntry | None, list[Fault]]:
+    """A handler that discovery did not find, with `topics` if there are any, and everything that is wrong with it."""
+    wiring = _Wiring((), ())
+    wiring.subscribers.extend(registry.subscribers)
+    return wiring.added(module, handler_class, topics, registry), wiring.faults
 
 
 class _Wiring:
@@ -101,6 +110,25 @@ class _Wiring:
             catalog=EventCatalog(usable, upcasters, environment),
         )
         return registry, self.faults
+
+    def added(self, module: Module, found: Any, topics: Sequence[str], registry: Registry) -> SubscriberEntry | None:
+        """The entry of one more handler; what it needs has to be known already."""
+        if not (isinstance(found, type) and issubclass(found, IntegrationEventHandler) and is_concrete(found)):
+            what = f"{found!r} is no class that handles integration events"
+            self._fault("signature", "subscribe()", what, "Pass a concrete subclass of IntegrationEventHandler[...]")
+            return None
+        self._take_handler(module, found, [kind for kind in _KINDS if issubclass(found, kind)])
+        self._check_subscribers()
+        for event in self.events:
+            if registry.catalog.type_of(event) is None:
+                what = f"{event.__qualname__} was not there when the application started"
+                self._fault("contract", found, what, "Name its package in MediatorApp(contracts=...)")
+        if self.faults:
+            return None
+        entry = self.subscribers[-1]
+        (entry,) = configured([entry], {entry.id: topics} if topics else {}, registry.environment)
+        self.faults.extend(check_topics([entry], {}))
+        return entry
 
     def _fault(self, kind: str, where: str | type[Any], what: str, fix: str) -> None:
         place = where if isinstance(where, str) else f"{where.__module__}.{where.__qualname__}"

@@ -77,6 +77,10 @@ class Subscription(Protocol):
         """Say what became of deliveries, in any order; those of an old epoch are ignored."""
         ...
 
+    async def widen(self, topics: Sequence[str]) -> None:
+        """Receive these topics as well, published from now on; what is under way stays as it is."""
+        ...
+
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Keep deliveries that take long from being delivered to somebody else."""
         ...

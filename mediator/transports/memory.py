@@ -155,6 +155,10 @@ class _MemorySubscription:
             else:
                 publication.settled(self._name)
 
+    async def widen(self, topics: Sequence[str]) -> None:
+        """The whole group has these topics from now on."""
+        self._group.topics.update(topics)
+
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Nothing expires in process."""
 

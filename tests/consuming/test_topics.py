@@ -106,7 +106,7 @@ async def test_configured_topics_replace_those_of_the_class(make_app: AppFactory
 async def test_a_transport_without_patterns_is_refused_when_somebody_needs_them(make_app: AppFactory) -> None:
     app = make_app(module_of("mail", listener("Send", writes, topics=("test.#",))), transport=ScriptedTransport())
 
-    with pytest.raises(SettingsError, match="takes no patterns, and handlers listen to test.#"):
+    with pytest.raises(SettingsError, match="takes no patterns, and handlers listen to test"):
         async with app:
             pass
 
