@@ -1,7 +1,7 @@
 """What use cases import: messages, handlers, converters, behaviours, middleware, the unit of work as they see it."""
 
 from mediator.application.behaviors import LoggingBehavior, PipelineBehavior, ValidationBehavior, Validator, Validators
-from mediator.application.context import MessageContext
+from mediator.application.context import MessageContext, Response
 from mediator.application.converters import IntegrationEventConverter, Outgoing, Publishable
 from mediator.application.handlers import (
     CommandHandler,
@@ -33,6 +33,7 @@ __all__ = [
     "PublishingMiddleware",
     "Query",
     "QueryHandler",
+    "Response",
     "RetryPolicy",
     "StreamQuery",
     "StreamQueryHandler",

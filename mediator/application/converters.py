@@ -36,6 +36,8 @@ class Outgoing(Generic[I_co]):
     """Full topic address instead of the contract's."""
     delay: timedelta | None = None
     """Publish this much later than the commit, by the database's clock."""
+    callback: str | type[IntegrationEvent] | None = None
+    """Where the handlers' answers go: a full topic address, or the event whose topic it is."""
 
 
 Publishable: TypeAlias = IntegrationEvent | Outgoing[Any]

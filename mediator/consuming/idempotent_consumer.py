@@ -22,7 +22,7 @@ import structlog
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mediator.application import HandlingMiddleware, MessageContext
+from mediator.application import HandlingMiddleware, MessageContext, Response
 from mediator.application.converters import publishables
 from mediator.clock import Runtime
 from mediator.consuming.parking import Outcome, Parking
@@ -204,6 +204,7 @@ class IdempotentConsumer:
             attempt=attempt,
             traceparent=envelope.traceparent,
             headers=envelope.headers,
+            response=Response(envelope.callback),
         )
         lineage = Lineage(
             context.correlation_id, envelope.event_id, subscriber.id, envelope.causation_id, envelope.traceparent
@@ -247,7 +248,8 @@ class IdempotentConsumer:
                 raise DeliveryError(f"{subscriber.id} handles {wanted.__name__}; a middleware gave it {event!r:.100}")
             result = await subscriber.invoke(subscriber.build(uow), event, uow)
             self._runtime.reached("handler.midway")
-            uow.publish(*publishables(result, subscriber.id))
+            response = uow.context.response
+            uow.publish(*(response.addressed(one) for one in publishables(result, subscriber.id)))
             await uow.dispatch_events()
 
         proceed: _Proceed = handle

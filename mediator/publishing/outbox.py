@@ -5,7 +5,6 @@ committed. The rows are inserted by one statement, last before the commit, after
 writers hold the aggregate's lock before they draw a position, so positions keep the order of commits.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from contracts.topics import MAX_ADDRESS_LENGTH
 from mediator.application import Outgoing
 from mediator.errors import EventRefusedError, UnreadableMessageError
 from mediator.messaging.cloudevents import to_headers
-from mediator.messaging.envelope import Envelope
+from mediator.messaging.envelope import Envelope, headers_column
 from mediator.messaging.limits import Limits, read_json
 from mediator.messaging.lineage import Lineage
 from mediator.messaging.patterns import is_address
@@ -68,6 +67,7 @@ class OutboxWriter:
             event = event.model_copy(update={"correlation_id": lineage.correlation_id})
         body = self._body(event)
         topic, address = self._address(type(event), outgoing.topic)
+        callback = self._callback(name, outgoing.callback)
         key = outgoing.key if outgoing.key is not None else self._key(event)
         for what, text in (("correlation id", event.correlation_id), ("partition key", key)):
             if text is not None and not _TEXT.fullmatch(text):
@@ -87,7 +87,7 @@ class OutboxWriter:
             "version": topic.version,
             "partition_key": key,
             "body": body,
-            "headers": json.dumps(headers),
+            "headers": headers_column(headers, callback),
             "source": f"/{self._application}/{module}",
             "occurred_on": event.occurred_on,
             "delay": None if outgoing.delay is None else milliseconds(outgoing.delay),
@@ -103,7 +103,7 @@ class OutboxWriter:
             "aggregate_id": origin.aggregate_id,
         }
         # The toolkit's own headers are short, unless percent-encoding makes them longer.
-        if headers or not f"{key}{event.correlation_id}".isascii():
+        if headers or callback is not None or not f"{key}{event.correlation_id}".isascii():
             self._check_headers(row, headers)
         return row
 
@@ -117,12 +117,12 @@ class OutboxWriter:
                     event_class.__qualname__, str(error), "Decorate it with @event_topic"
                 ) from error
         topic, address = self._addresses[event_class]
+        return topic, address if chosen is None else _checked(event_class.__qualname__, "topic", chosen)
+
+    def _callback(self, name: str, chosen: str | type[IntegrationEvent] | None) -> str | None:
         if chosen is None:
-            return topic, address
-        if not is_address(chosen):
-            fix = f"Use 1 to {MAX_ADDRESS_LENGTH} printable ASCII characters"
-            raise EventRefusedError(event_class.__qualname__, f"topic {chosen!r}", fix)
-        return topic, chosen
+            return None
+        return self._address(chosen, None)[1] if isinstance(chosen, type) else _checked(name, "callback", chosen)
 
     def _key(self, event: IntegrationEvent) -> str | None:
         try:
@@ -162,3 +162,10 @@ class OutboxWriter:
             self._limits.check_headers(to_headers(Envelope.from_row(row)))
         except UnreadableMessageError as error:
             raise EventRefusedError(name, f"{error.where}: {error.what}", "Correct the headers") from error
+
+
+def _checked(name: str, what: str, address: str) -> str:
+    if not is_address(address):
+        fix = f"Use 1 to {MAX_ADDRESS_LENGTH} printable ASCII characters"
+        raise EventRefusedError(name, f"{what} {address!r}", fix)
+    return address

@@ -74,7 +74,10 @@ class TestHandlers:
             (letter,) = await app.dead_letters.list(subscriber_id="mail.keep")
             assert (letter.attempts, letter.error) == (3, "not yet")
 
-    async def test_what_waits_for_it_from_an_earlier_run_goes_on(self, make_app: AppFactory) -> None:
+    @pytest.mark.parametrize("later", [("Keep", ()), ("KeepNote", ("mail.keep",))], ids=["same", "renamed"])
+    async def test_what_waits_for_it_from_an_earlier_run_goes_on(
+        self, make_app: AppFactory, later: tuple[str, tuple[str, ...]]
+    ) -> None:
         module = module_of("mail", NotedV1)
         async with make_app(module) as app:
             await app.subscribe(late("Keep", writes))
@@ -82,22 +85,12 @@ class TestHandlers:
             await app.publish_in_own_transaction(NotedV1(text="x"))
             await app.drained()
 
+        name, aliases = later
         async with make_app(module) as app:
-            await app.subscribe(late("Keep", writes))
+            await app.subscribe(late(name, writes, aliases=aliases))
             await app.drained()
 
-            assert await effects(app) == [("Keep", "x")]
-
-    async def test_a_former_name_hands_over(self, make_app: AppFactory) -> None:
-        event = NotedV1(text="x", correlation_id="c")
-        module = module_of("mail", NotedV1)
-        for handler in late("Keep", writes), late("KeepNote", writes, aliases=("mail.keep",)):
-            async with make_app(module) as app:
-                await app.subscribe(handler)
-                await app.publish_in_own_transaction(event)
-                await app.drained()
-
-                assert await effects(app) == [("Keep", "x")]
+            assert await effects(app) == [(name, "x")]
 
     async def test_it_rests_when_its_module_does(self, make_app: AppFactory) -> None:
         async with make_app(module_of("mail", listener("Send", writes))) as app:
