@@ -7,7 +7,7 @@ import pytest
 from contracts import IntegrationEvent, event_topic
 from mediator import IntegrationEventConverter, MediatorApp, Outgoing, PublishingMiddleware, RetryPolicy
 from mediator.domain import DomainEvent
-from mediator.errors import PublishRefusedError
+from mediator.errors import EventRefusedError, PublishRefusedError
 from mediator.messaging.envelope import Envelope
 from mediator.transports import MemoryTransport
 from tests.consuming.notes import NotedV1, RemarkedV1, at_once, listener
@@ -265,3 +265,11 @@ async def test_a_message_with_a_callback_that_is_no_address_is_a_dead_letter(
         assert {letter.reason for letter in letters} <= {"unreadable: callback", "unreadable: encoding"}
         assert {letter.subscriber_id for letter in letters} == {"@mail", "@audit"}
         assert await effects(app) == []
+
+
+async def test_a_callback_that_no_receiver_would_take_is_refused_where_it_is_published(make_app: AppFactory) -> None:
+    settings = quick_settings(limits={"header_value_bytes": 50})
+    async with make_app(*asked(), settings=settings) as app, app.unit_of_work() as uow:
+        uow.publish(Outgoing(NotedV1(), callback="a" * 50))
+        with pytest.raises(EventRefusedError, match="'ce-callback': the value exceeds 50 bytes"):
+            uow.publish(Outgoing(NotedV1(), callback="a" * 51))
