@@ -3,6 +3,7 @@
 from mediator.application.behaviors import LoggingBehavior, PipelineBehavior, ValidationBehavior, Validator, Validators
 from mediator.application.context import MessageContext, Response
 from mediator.application.converters import IntegrationEventConverter, Outgoing, Publishable
+from mediator.application.environments import EnvironmentRouting
 from mediator.application.handlers import (
     CommandHandler,
     DomainEventHandler,
@@ -20,6 +21,7 @@ __all__ = [
     "CommandHandler",
     "ContextPropagation",
     "DomainEventHandler",
+    "EnvironmentRouting",
     "HandlingMiddleware",
     "IntegrationEventConverter",
     "IntegrationEventHandler",
