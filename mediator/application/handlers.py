@@ -101,7 +101,7 @@ class IntegrationEventHandler(ABC, Generic[E_contra]):
     """Full addresses and patterns of them (`*` is one segment, `#` any number, `{environment}` the application's), in
     place of its events' own topics. `IntegrationEventHandler[IntegrationEvent]` takes every known event from them."""
     broadcast: ClassVar[bool] = False
-    """Every instance of the application gets its copy, instead of one instance of the module."""
+    """Every instance that shares the transport gets its copy, instead of one instance of the module."""
     blocking: ClassVar[bool] = False
 
     @abstractmethod
