@@ -103,6 +103,13 @@ async def test_configured_topics_replace_those_of_the_class(make_app: AppFactory
 
 
 @pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("wrong", ["test.#", (7,)])
+def test_configured_topics_that_are_no_list_of_texts_are_refused(make_app: AppFactory, wrong: Any) -> None:
+    with pytest.raises(SettingsError, match=r"subscriptions\['mail.send'\]"):
+        make_app(module_of("mail"), subscriptions={"mail.send": wrong})
+
+
+@pytest.mark.databases("sqlite")
 async def test_a_transport_without_patterns_is_refused_when_somebody_needs_them(make_app: AppFactory) -> None:
     app = make_app(module_of("mail", listener("Send", writes, topics=("test.#",))), transport=ScriptedTransport())
 
