@@ -1,8 +1,9 @@
 """What use cases import: messages, handlers, converters, behaviours, middleware, the unit of work as they see it."""
 
 from mediator.application.behaviors import LoggingBehavior, PipelineBehavior, ValidationBehavior, Validator, Validators
-from mediator.application.context import MessageContext
+from mediator.application.context import MessageContext, Response
 from mediator.application.converters import IntegrationEventConverter, Outgoing, Publishable
+from mediator.application.environments import EnvironmentRouting
 from mediator.application.handlers import (
     BatchIntegrationEventHandler,
     CommandHandler,
@@ -22,6 +23,7 @@ __all__ = [
     "CommandHandler",
     "ContextPropagation",
     "DomainEventHandler",
+    "EnvironmentRouting",
     "HandlingMiddleware",
     "IntegrationEventConverter",
     "IntegrationEventHandler",
@@ -35,6 +37,7 @@ __all__ = [
     "PublishingMiddleware",
     "Query",
     "QueryHandler",
+    "Response",
     "RetryPolicy",
     "StreamQuery",
     "StreamQueryHandler",

@@ -1,11 +1,29 @@
 """What a handler may know of the message it works on: identity, lineage, headers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
-__all__ = ["MessageContext"]
+from mediator.application.converters import Outgoing, Publishable, outgoing_of
+
+__all__ = ["MessageContext", "Response"]
+
+
+@dataclass
+class Response:
+    """How the events that a handler returns are published; it may change both before it returns them."""
+
+    topic: str | None = None
+    """The full address that the sender named as callback. None: each goes to its own topic."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Added to the headers of each."""
+
+    def addressed(self, publishable: Publishable) -> Outgoing[Any]:
+        """What a handler returned, on its way; what is said about this one event counts before this."""
+        outgoing = outgoing_of(publishable)
+        return replace(outgoing, topic=outgoing.topic or self.topic, headers={**self.headers, **outgoing.headers})
 
 
 @dataclass(frozen=True)
@@ -27,3 +45,5 @@ class MessageContext:
     """W3C trace context of the publisher or caller."""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The publisher's own headers."""
+    response: Response = field(default_factory=Response)
+    """Where the returned events go, and with which headers."""

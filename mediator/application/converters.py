@@ -38,6 +38,8 @@ class Outgoing(Generic[I_co]):
     """Publish this much later than the commit, by the database's clock."""
     at: datetime | None = None
     """Publish at this time, which has a zone, by the database's clock; at once when it has passed."""
+    callback: str | type[IntegrationEvent] | None = None
+    """Where the handlers' answers go: a full topic address, or the event whose topic it is."""
 
 
 Publishable: TypeAlias = IntegrationEvent | Outgoing[Any]

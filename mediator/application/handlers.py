@@ -100,8 +100,11 @@ class _Subscriber:
     """How many waiting events may share a transaction. Each is handled by itself; what fails is taken out, and the
     others are handled anew: for handlers that touch nothing but the database.
     """
+    topics: ClassVar[tuple[str, ...]] = ()
+    """Full addresses and patterns of them (`*` is one segment, `#` any number, `{environment}` the application's), in
+    place of its events' own topics. `IntegrationEventHandler[IntegrationEvent]` takes every known event from them."""
     broadcast: ClassVar[bool] = False
-    """Every instance of the application gets its copy, instead of one instance of the module."""
+    """Every instance that shares the transport gets its copy, instead of one instance of the module."""
     blocking: ClassVar[bool] = False
 
 

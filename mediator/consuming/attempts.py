@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from mediator.application import HandlingMiddleware, MessageContext
+from mediator.application import HandlingMiddleware, MessageContext, Response
 from mediator.application.converters import publishables
 from mediator.clock import Runtime
 from mediator.consuming.subscriber import Subscriber
@@ -12,7 +12,7 @@ from mediator.messaging.catalog import Received
 from mediator.messaging.handling import HandlingUnitOfWork
 from mediator.messaging.lineage import Lineage
 
-__all__ = ["handle", "inside_middleware", "known_of", "requested"]
+__all__ = ["handle", "inside_middleware", "known_of", "publish_answers", "requested"]
 
 _Proceed: TypeAlias = Callable[[Any], Awaitable[None]]
 
@@ -32,6 +32,7 @@ def known_of(subscriber: Subscriber, received: Received, attempt: int) -> tuple[
         attempt=attempt,
         traceparent=envelope.traceparent,
         headers=envelope.headers,
+        response=Response(envelope.callback),
     )
     return context, Lineage(
         context.correlation_id, envelope.event_id, subscriber.id, envelope.causation_id, envelope.traceparent
@@ -50,11 +51,19 @@ async def handle(
         message = [event] if subscriber.entry.takes_batches else event
         result = await subscriber.invoke(subscriber.build(uow), message, uow)
         runtime.reached("handler.midway")
-        uow.publish(*publishables(result, subscriber.id))
+        publish_answers(subscriber, result, uow)
         if flush or uow.has_recorded:
             await uow.dispatch_events()
 
     await inside_middleware(subscriber, received, uow, call)
+
+
+def publish_answers(subscriber: Subscriber, result: Any, uow: HandlingUnitOfWork) -> None:
+    """Publish what a handler returned, where the sender of the event or the handler wants it."""
+    returned = publishables(result, subscriber.id)
+    if not subscriber.entry.takes_batches:
+        returned = [uow.context.response.addressed(one) for one in returned]
+    uow.publish(*returned)
 
 
 async def inside_middleware(

@@ -76,8 +76,6 @@ class Consumer:
     def __init__(
         self,
         group: str,
-        topics: Sequence[str],
-        subscribers: Sequence[Subscriber],
         reader: Reader,
         idempotent: IdempotentConsumer,
         group_commit: GroupCommit,
@@ -86,8 +84,10 @@ class Consumer:
         runtime: Runtime,
         paused: set[str],
     ) -> None:
-        self.group, self.topics, self.subscribers = group, topics, subscribers
-        self.lanes = {subscriber.id: self._lanes_of(subscriber, runtime) for subscriber in subscribers}
+        self.group = group
+        self.lanes: dict[str, Lanes[_Part]] = {}
+        self._subscribers: dict[str, Subscriber] = {}
+        self._receives: frozenset[str] = frozenset()
         self._reader, self._idempotent, self._transport = reader, idempotent, transport
         self._group_commit = group_commit
         self._settings, self._runtime, self._paused = settings, runtime, paused
@@ -102,16 +102,32 @@ class Consumer:
         """Whether no delivery is under way."""
         return not self._open
 
-    async def start(self) -> None:
-        """Join the group and begin to consume in the background."""
-        self._subscription = await self._transport.subscribe(self.group, self.topics, self._settings.prefetch)
+    @property
+    def topics(self) -> frozenset[str]:
+        """What its handlers listen to."""
+        return frozenset().union(*(subscriber.topics for subscriber in self._subscribers.values()))
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Let a handler take part, or take the place of what was known of it."""
+        self._subscribers[subscriber.id] = subscriber
+        if subscriber.id not in self.lanes:
+            self.lanes[subscriber.id] = self._lanes_of(subscriber)
+
+    async def listen(self) -> None:
+        """Receive what its handlers listen to: join the group and consume in the background, or widen what it gets."""
         for lanes in self.lanes.values():
             lanes.start()
-        relieve = every(self._settings.set_aside_after.total_seconds() / 2, self._relieve)
-        self._tasks = [
-            asyncio.create_task(keep_running(name, loop), name=name)
-            for name, loop in ((f"consumer.{self.group}", self._run), (f"relief.{self.group}", relieve))
-        ]
+        topics = self.topics
+        if self._subscription is None:
+            self._subscription = await self._transport.subscribe(self.group, sorted(topics), self._settings.prefetch)
+            relieve = every(self._settings.set_aside_after.total_seconds() / 2, self._relieve)
+            self._tasks = [
+                asyncio.create_task(keep_running(name, loop), name=name)
+                for name, loop in ((f"consumer.{self.group}", self._run), (f"relief.{self.group}", relieve))
+            ]
+        elif more := topics - self._receives:
+            await self._subscription.widen(sorted(more))
+        self._receives = topics
 
     async def drain(self, within: timedelta) -> None:
         """Fetch no more, and let what is under way finish for a while."""
@@ -134,10 +150,10 @@ class Consumer:
         if self._subscription is not None:
             await self._subscription.close()
 
-    def _lanes_of(self, subscriber: Subscriber, runtime: Runtime) -> Lanes[_Part]:
+    def _lanes_of(self, subscriber: Subscriber) -> Lanes[_Part]:
         work = partial(self._work, subscriber)
         entry = subscriber.entry
-        return Lanes(subscriber.id, work, runtime.monotonic, workers=entry.concurrency, together=entry.max_batch)
+        return Lanes(subscriber.id, work, self._runtime.monotonic, workers=entry.concurrency, together=entry.max_batch)
 
     async def _run(self) -> None:
         subscription = self._subscription
@@ -172,7 +188,7 @@ class Consumer:
             await self._hand_out(received, open_delivery)
 
     async def _hand_out(self, received: Received, open_delivery: _Open) -> None:
-        targets = listeners(self.subscribers, received)
+        targets = listeners(self._subscribers.values(), received)
         open_delivery.handlers_left = len(targets)
         if not targets:
             await self._settle(open_delivery)

@@ -18,9 +18,8 @@ from uuid import UUID
 
 import structlog
 
-from mediator.application.converters import publishables
 from mediator.clock import Runtime
-from mediator.consuming.attempts import handle, inside_middleware, known_of, requested
+from mediator.consuming.attempts import handle, inside_middleware, known_of, publish_answers, requested
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
 from mediator.consuming.parking import Outcome, Parking
 from mediator.consuming.subscriber import Subscriber
@@ -142,5 +141,5 @@ class GroupCommit:
             uow.turn_to(*known_of(subscriber, received[0], 1))
             result = await subscriber.invoke(subscriber.build(uow), events, uow)
             self._runtime.reached("handler.midway")
-            uow.publish(*publishables(result, subscriber.id))
+            publish_answers(subscriber, result, uow)
             await uow.dispatch_events()

@@ -63,8 +63,8 @@ class Lanes(Generic[P]):
         return self._stopping
 
     def start(self) -> None:
-        """Begin to work."""
-        self._tasks = [self._begin(number) for number in range(self._workers)]
+        """Begin to work, unless it has."""
+        self._tasks = self._tasks or [self._begin(number) for number in range(self._workers)]
 
     def put(self, envelope: Envelope, part: P) -> None:
         """Do the work on `part` after everything that was put before it for the envelope's key."""

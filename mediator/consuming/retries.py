@@ -7,7 +7,7 @@ nobody. A due delivery takes the lane of its key like any other; its attempt is 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
@@ -19,7 +19,7 @@ from mediator.consuming.consumer import Consumer, ConsumerSettings
 from mediator.consuming.failures import failure_facts
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
 from mediator.consuming.reading import Reader, reading_subscriber
-from mediator.consuming.subscriber import Subscriber
+from mediator.consuming.subscriber import Subscriber, listeners
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.catalog import Received
 from mediator.messaging.supervision import ended, happens, keep_running
@@ -42,7 +42,6 @@ class Retries:
     def __init__(
         self,
         module: str,
-        consumers: Sequence[Consumer],
         reader: Reader,
         idempotent: IdempotentConsumer,
         database: Database,
@@ -53,11 +52,9 @@ class Retries:
     ) -> None:
         self._runtime = runtime
         self._module, self._reader, self._idempotent = module, reader, idempotent
-        self._consumers, self._settings, self._paused = consumers, settings, paused
+        self._settings, self._paused = settings, paused
         self._parked, self._database = ParkedTable(database), database
-        self._subscribers: Mapping[str, tuple[Subscriber, Consumer]] = {
-            subscriber.id: (subscriber, consumer) for consumer in consumers for subscriber in consumer.subscribers
-        }
+        self._subscribers: dict[str, tuple[Subscriber, Consumer]] = {}
         self._reading, self._one_suspect = reading_subscriber(module), one_suspect
         self._running: dict[int, str] = {}
         self._next_look_for_orphans = 0.0
@@ -74,10 +71,15 @@ class Retries:
         """Something was parked, resumed or replayed."""
         self._wakened.set()
 
+    def add(self, subscriber: Subscriber, consumer: Consumer) -> None:
+        """Run what is due for a handler as well, in the lanes of its consumer."""
+        self._subscribers[subscriber.id] = subscriber, consumer
+
     def start(self) -> None:
-        """Begin to look for what is due."""
-        name = f"retries.{self._module}"
-        self._task = asyncio.create_task(keep_running(name, self._run, is_outage=is_transient), name=name)
+        """Begin to look for what is due, unless it has."""
+        if self._task is None:
+            name = f"retries.{self._module}"
+            self._task = asyncio.create_task(keep_running(name, self._run, is_outage=is_transient), name=name)
 
     async def drain(self, within: timedelta) -> None:
         """Start no more retries, and let those under way finish for a while; the rest ends with its lane."""
@@ -99,7 +101,7 @@ class Retries:
 
     async def prepare(self) -> None:
         """Take over what is parked under former ids, and let go what waits for an order that is kept no more."""
-        for subscriber, _ in self._subscribers.values():
+        for subscriber, _ in list(self._subscribers.values()):
             await self._idempotent.until_possible(partial(self._take_over, subscriber), lambda: self._stopping)
 
     async def _take_over(self, subscriber: Subscriber) -> None:
@@ -186,8 +188,7 @@ class Retries:
 
     async def _deliver_anew(self, row: RowMapping, received: Received) -> None:
         """A message that could not be read once, and now can: it goes to everybody who listens."""
-        for subscriber, _ in self._subscribers.values():
-            if subscriber.wanted_class(received) is not None:
-                await self._idempotent.deliver(subscriber, received, lambda: self._stopping, set_aside=True)
+        for subscriber in listeners([one for one, _ in self._subscribers.values()], received):
+            await self._idempotent.deliver(subscriber, received, lambda: self._stopping, set_aside=True)
         async with self._database.begin() as connection:
             await self._parked.finish(connection, row["position"], row["attempts"])

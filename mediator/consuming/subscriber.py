@@ -1,12 +1,13 @@
 """A subscriber: one handler of integration events, as the inbox knows it, ready to run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from contracts import IntegrationEvent
 from mediator.messaging.catalog import Received
 from mediator.messaging.handling import Build
 from mediator.messaging.invocation import Invoke
+from mediator.messaging.patterns import listens
 from mediator.messaging.registry import SubscriberEntry
 
 __all__ = ["Subscriber", "listeners"]
@@ -18,6 +19,8 @@ class Subscriber:
 
     id: str
     aliases: tuple[str, ...]
+    topics: frozenset[str]
+    """Addresses and patterns that it listens to."""
     entry: SubscriberEntry
     build: Build
     invoke: Invoke
@@ -25,8 +28,10 @@ class Subscriber:
     """What stands around it, the outermost first."""
 
     def wanted_class(self, received: Received) -> type[IntegrationEvent] | None:
-        """The class as which this handler takes the event; None when it does not listen to it."""
+        """The class as which this handler takes the event; None when it cannot."""
         for event_class in self.entry.events:
+            if event_class is IntegrationEvent:
+                return received.entry.event_class
             if received.readable_as(event_class):
                 return event_class
         return None
@@ -37,6 +42,10 @@ class Subscriber:
         return self.entry.ordering == "key"
 
 
-def listeners(subscribers: Sequence[Subscriber], received: Received) -> list[Subscriber]:
-    """Those who listen to the event."""
-    return [subscriber for subscriber in subscribers if subscriber.wanted_class(received) is not None]
+def listeners(subscribers: Iterable[Subscriber], received: Received) -> list[Subscriber]:
+    """Those who listen to the event's address and take its class."""
+    return [
+        subscriber
+        for subscriber in subscribers
+        if subscriber.wanted_class(received) is not None and listens(subscriber.topics, received.envelope.topic)
+    ]

@@ -26,10 +26,16 @@ from uuid import UUID
 
 import structlog
 
-from mediator.application import Mediator, MessageContext, PipelineBehavior, Publishable
+from mediator.application import IntegrationEventHandler, Mediator, MessageContext, PipelineBehavior, Publishable
 from mediator.clock import Runtime
 from mediator.errors import DrainTimeoutError, NotRunningError, SettingsError, UsageError
-from mediator.hosting.arguments import check_arguments, check_names, check_roles, mapped_environment
+from mediator.hosting.arguments import (
+    check_arguments,
+    check_names,
+    check_roles,
+    check_subscriptions,
+    mapped_environment,
+)
 from mediator.hosting.composition import Composition, Middleware
 from mediator.hosting.mediator import StableMediator
 from mediator.hosting.module import Bindings, Module
@@ -75,6 +81,7 @@ class MediatorApp:
         bindings: Bindings = (),
         behaviors: Sequence[type[PipelineBehavior]] = (),
         middleware: Sequence[Middleware] = (),
+        subscriptions: Mapping[str, Sequence[str]] | None = None,
         schema: Literal["auto", "create", "verify", "ignore"] = "auto",
         settings: MediatorSettings | None = None,
         runtime: Runtime | None = None,
@@ -84,11 +91,13 @@ class MediatorApp:
         check_names(name=name, instance=instance)
         check_arguments(modules, contracts, behaviors, middleware, schema, settings, on_dead_letter)
         check_roles(roles)
+        check_subscriptions(subscriptions)
         self.name = name
         self.environment = mapped_environment(environment, environments or {})
         self.counters = Counters()
         self._modules, self._contracts, self._bindings = tuple(modules), tuple(contracts), tuple(bindings)
         self._behaviors, self._middleware = tuple(behaviors), tuple(middleware)
+        self._subscriptions = subscriptions or {}
         self._schema, self._instance = schema, instance
         self._settings, self._runtime = settings or MediatorSettings(), runtime or Runtime()
         self._transport, self._on_dead_letter = transport, on_dead_letter
@@ -119,6 +128,7 @@ class MediatorApp:
             self._bindings,
             self._behaviors,
             self._middleware,
+            self._subscriptions,
             {
                 Mediator: lambda: self.mediator,
                 MediatorApp: lambda: self,
@@ -213,6 +223,18 @@ class MediatorApp:
             pending = await running.pending(scheduled=scheduled)
             what = ", ".join(f"{count} {name}" for name, count in pending.items())
             raise DrainTimeoutError(timeout, what or "nothing any more") from None
+
+    async def subscribe(
+        self, handler: type[IntegrationEventHandler[Any]] | str, *topics: str, module: str | None = None
+    ) -> None:
+        """Let a handler listen from now on, in this process: each of several has to be told.
+
+        A handler of the application, or its subscriber id, listens to `topics` as well. Any other class becomes a
+        handler of `module`, the first by default, with `topics` in place of its own if some are given. Raises
+        WiringError with every fault.
+        """
+        refuse_inside("subscribe()")
+        await self._started("subscribe()").subscribe(handler, topics, module or self._modules[0].name)
 
     def pause(self, name: str) -> None:
         """Let a handler, all of a module, or the relays ("@relay") rest in this process, as long as it runs.

@@ -9,7 +9,7 @@ from mediator.errors import SettingsError
 from mediator.hosting.module import Module
 from mediator.hosting.settings import ROLES, MediatorSettings
 
-__all__ = ["check_arguments", "check_names", "check_roles", "mapped_environment"]
+__all__ = ["check_arguments", "check_names", "check_roles", "check_subscriptions", "mapped_environment"]
 
 _LONGEST_NAME = 40
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -57,6 +57,13 @@ def check_roles(roles: Any) -> None:
     chosen = None if isinstance(roles, str) or not isinstance(roles, Collection) else list(roles)
     if not chosen or not all(role in ROLES for role in chosen):
         raise SettingsError("roles", roles, f"list one or more of {', '.join(ROLES)}")
+
+
+def check_subscriptions(subscriptions: Any) -> None:
+    """Raise SettingsError unless they are topics by subscriber id."""
+    for name, topics in (subscriptions or {}).items():
+        if isinstance(topics, str) or not all(isinstance(topic, str) for topic in topics):
+            raise SettingsError(f"subscriptions[{name!r}]", topics, "list topics, such as ('dev.ordering.#',)")
 
 
 def mapped_environment(environment: str, environments: Mapping[str, str]) -> str:

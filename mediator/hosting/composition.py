@@ -5,6 +5,7 @@ Nothing here opens a database or a transport; whatever is wrong is raised as one
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import injector
@@ -17,10 +18,11 @@ from mediator.application import (
     Validator,
     Validators,
 )
-from mediator.errors import Fault, WiringError
+from mediator.errors import Fault, SettingsError, WiringError
 from mediator.hosting.injection import MissingBindingError, Plan, Plans
 from mediator.hosting.module import Bindings, Module
-from mediator.hosting.wiring import build_registry
+from mediator.hosting.subscriptions import with_topics
+from mediator.hosting.wiring import build_registry, new_subscriber
 from mediator.messaging.handling import Build
 from mediator.messaging.registry import HandlerEntry, Registry, SubscriberEntry
 
@@ -43,9 +45,10 @@ class Composition:
         bindings: Bindings,
         behaviors: Sequence[type[PipelineBehavior]],
         middleware: Sequence[Middleware],
+        subscriptions: Mapping[str, Sequence[str]],
         provided: Mapping[type[Any], Callable[[], Any]],
     ) -> None:
-        self.registry, faults = build_registry(application, environment, modules, contracts)
+        self.registry, faults = build_registry(application, environment, modules, contracts, subscriptions)
         self.behaviors = tuple(behaviors)
         self._plans: dict[type[Any], Plan] = {}
         self._validators: Validators | None = None
@@ -62,9 +65,12 @@ class Composition:
         classes = [one for one in middleware if isinstance(one, type)]
         self._compile([*self.behaviors, *classes], Plans(root), faults)
         by_module = _classes_of(self.registry)
+        self._modules = {module.name: module for module in modules}
+        self._plans_in: dict[str, Plans] = {}
         for module in modules:
             own = _injector(f"module {module.name!r}", list(module.bindings), root, faults)
-            self._compile(by_module.get(module.name, ()), Plans(own), faults)
+            self._plans_in[module.name] = Plans(own)
+            self._compile(by_module.get(module.name, ()), self._plans_in[module.name], faults)
         if faults:
             raise WiringError(faults)
         self.publishing_middleware = [self._build(one) for one in middleware if _is(one, PublishingMiddleware)]
@@ -73,6 +79,33 @@ class Composition:
     def plan(self, wanted: type[Any]) -> Build:
         """How to build `wanted` from what a unit of work has."""
         return self._plans[wanted].build
+
+    def subscriber(self, handler: type[Any] | str, topics: Sequence[str], module: str) -> SubscriberEntry:
+        """A handler as it is to listen: one of `module`, checked as at start, or a known one with more topics.
+
+        Raises WiringError, and SettingsError for names that nobody has.
+        """
+        known = next((one for one in self.registry.subscribers if handler in (one.id, one.handler_class)), None)
+        entry: SubscriberEntry | None
+        if known is not None:
+            entry, faults = with_topics(self.registry, known, topics)
+        elif isinstance(handler, str):
+            ids = ", ".join(one.id for one in self.registry.subscribers)
+            raise SettingsError("handler", handler, f"this application has {ids or 'none'}")
+        elif module not in self._modules:
+            raise SettingsError("module", module, f"this application has {', '.join(self._modules)}")
+        else:
+            entry, faults = new_subscriber(self.registry, self._modules[module], handler, topics)
+            if not faults:
+                self._compile([handler], self._plans_in[module], faults)
+        if faults or entry is None:
+            raise WiringError(faults)
+        return entry
+
+    def add(self, entry: SubscriberEntry) -> None:
+        """Let the registry know of a subscriber, in place of what it knew of it."""
+        subscribers = {one.id: one for one in self.registry.subscribers} | {entry.id: entry}
+        self.registry = replace(self.registry, subscribers=tuple(subscribers.values()))
 
     def _build(self, one: Middleware) -> Build:
         return self.plan(one) if isinstance(one, type) else lambda _uow: one

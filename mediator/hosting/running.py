@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -11,19 +11,14 @@ from uuid import UUID
 from mediator.application import MessageContext
 from mediator.clock import Runtime
 from mediator.consuming.consumer import Consumer
-from mediator.consuming.group_commit import GroupCommit
-from mediator.consuming.idempotent_consumer import IdempotentConsumer
-from mediator.consuming.parking import Parking
-from mediator.consuming.reading import Reader
 from mediator.consuming.retries import Retries
-from mediator.consuming.subscriber import Subscriber
-from mediator.errors import RoleError
+from mediator.errors import NotRunningError, RoleError, SettingsError
 from mediator.hosting.composition import Composition
+from mediator.hosting.listening import ModuleListening
 from mediator.hosting.services import DatabaseServices
 from mediator.hosting.settings import MediatorSettings, Role
-from mediator.messaging.invocation import compile_invocation
 from mediator.messaging.lineage import Lineage
-from mediator.messaging.registry import SubscriberEntry
+from mediator.messaging.patterns import is_wild, listens
 from mediator.messaging.supervision import shielded, together
 from mediator.messaging.transport import Transport
 from mediator.observability import Counters
@@ -59,7 +54,7 @@ class Running:
         self._one_suspect = asyncio.Lock()
         self.transport = transport
         self._settings, self._runtime, self._counters = settings, runtime, counters
-        self._composition, self._instance = composition, instance
+        self._composition = composition
         registry = composition.registry
         self.pauses = Pauses(databases[registry.modules[0]], self.named, self.wake)
         dispatcher = DomainEventDispatcher(registry, composition.plan)
@@ -91,11 +86,25 @@ class Running:
             lambda: self._accepting,
             self.check_role,
         )
-        self.consumers: list[Consumer] = []
-        self.retries: list[Retries] = []
-        for module in registry.modules:
-            self._add_consumers(module)
-        self._accepting = False
+        self._listening = {
+            module: ModuleListening(
+                module,
+                composition,
+                services,
+                transport,
+                settings,
+                runtime,
+                counters,
+                instance,
+                self.pauses.active,
+                self._one_suspect,
+                self._wake_retries,
+            )
+            for module, services in self.of_module.items()
+        }
+        for entry in registry.subscribers:
+            self._listening[entry.module].add(entry)
+        self._accepting, self._stopping, self._subscribing = False, False, asyncio.Lock()
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
@@ -119,15 +128,48 @@ class Running:
                     await stack.enter_async_context(services.relaying())
             yield
 
+    @property
+    def consumers(self) -> list[Consumer]:
+        """Those of all modules."""
+        return [consumer for one in self._listening.values() for consumer in one.consumers.values()]
+
+    @property
+    def retries(self) -> list[Retries]:
+        """Those of the modules that listen."""
+        return [one.retries for one in self._listening.values() if one.consumers]
+
+    async def subscribe(self, handler: type[Any] | str, topics: Sequence[str], module: str) -> None:
+        """Let a handler listen from now on, or one that does listen to more. What fails half-way may be repeated."""
+        if "consume" not in self._roles:
+            raise RoleError("subscribe()", "consume", sorted(self._roles))
+        async with self._subscribing:
+            if self._stopping:
+                raise NotRunningError("subscribe()")
+            entry = self._composition.subscriber(handler, topics, module)
+            self._check_patterns(self._composition.registry.topics_of(entry))
+            self._composition.add(entry)
+            # It rests from the beginning if its module does.
+            await self.pauses.look()
+            listening = self._listening[entry.module]
+            listening.add(entry)
+            await self._provision()
+            await listening.listen()
+
     async def _start_consumers(self, stack: AsyncExitStack) -> None:
-        topics = sorted({topic for consumer in self.consumers for topic in consumer.topics})
-        await self.transport.provision(topics, [consumer.group for consumer in self.consumers])
-        stack.push_async_callback(self._stop_consumers)
-        for consumer in self.consumers:
-            await consumer.start()
-        for retries in self.retries:
-            await retries.prepare()
-            retries.start()
+        async with self._subscribing:
+            await self._provision()
+            stack.push_async_callback(self._stop_consumers)
+            for listening in self._listening.values():
+                if listening.consumers:
+                    await listening.listen()
+
+    async def _provision(self) -> None:
+        topics = {topic for consumer in self.consumers for topic in consumer.topics}
+        self._check_patterns(topics)
+        # A broker has to have addresses: a pattern means those known that it matches.
+        known = {one.address for one in self._composition.registry.catalog if listens(topics, one.address)}
+        addresses = known.union(topic for topic in topics if not is_wild(topic))
+        await self.transport.provision(sorted(addresses), [consumer.group for consumer in self.consumers])
 
     async def publish_direct(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Hand events to the transport, past the outbox."""
@@ -183,91 +225,24 @@ class Running:
     def _database_of(self, module: str) -> Database:
         return self.of_module[module].database
 
-    def _add_consumers(self, module: str) -> None:
-        registry, services = self._composition.registry, self.of_module[module]
-        entries = [entry for entry in registry.subscribers if entry.module == module]
-        if not entries:
-            return
-        parking = Parking(services.database, self._runtime, self._wake_retries, services.died)
-        idempotent = IdempotentConsumer(services.database, parking, services.open, self._runtime, self._counters)
-        group_commit = GroupCommit(parking, services.open, self._runtime, idempotent)
-        reader = Reader(
-            module, registry.catalog, self._settings.limits, services.database, self._runtime, services.died
-        )
-        group = f"{registry.application}.{module}"
-        consumers = [
-            self._consumer(name, members, reader, idempotent, group_commit)
-            for name, members in (
-                (group, [entry for entry in entries if not entry.broadcast]),
-                (f"{group}.{self._instance}", [entry for entry in entries if entry.broadcast]),
-            )
-            if members
-        ]
-        self.consumers.extend(consumers)
-        self.retries.append(
-            Retries(
-                module,
-                consumers,
-                reader,
-                idempotent,
-                services.database,
-                self._settings.consumer,
-                self.pauses.active,
-                self._one_suspect,
-                self._runtime,
-            )
-        )
-
-    def _consumer(
-        self,
-        group: str,
-        entries: Sequence[SubscriberEntry],
-        reader: Reader,
-        idempotent: IdempotentConsumer,
-        group_commit: GroupCommit,
-    ) -> Consumer:
-        subscribers = [
-            Subscriber(
-                # Every instance has its own copy of a broadcast, so its own rows in the inbox too.
-                id=f"{entry.id}{suffix}",
-                aliases=tuple(f"{alias}{suffix}" for alias in entry.aliases),
-                entry=entry,
-                build=self._composition.plan(entry.handler_class),
-                invoke=compile_invocation(entry.handler_class),
-                middleware=self._composition.handling_middleware,
-            )
-            for entry in entries
-            for suffix in (f"@{self._instance}" if entry.broadcast else "",)
-        ]
-        catalog = self._composition.registry.catalog
-        topics = {
-            event_type.address
-            for event_type in catalog
-            for entry in entries
-            for wanted in entry.events
-            if catalog.path(event_type.event_class, wanted) is not None
-        }
-        return Consumer(
-            group,
-            sorted(topics),
-            subscribers,
-            reader,
-            idempotent,
-            group_commit,
-            self.transport,
-            self._settings.consumer,
-            self._runtime,
-            self.pauses.active,
-        )
+    def _check_patterns(self, topics: Collection[str]) -> None:
+        wild = sorted(filter(is_wild, topics))
+        if wild and not self.transport.capabilities.wildcards:
+            fix = f"it takes no patterns, and handlers listen to {', '.join(wild)}: list addresses, or use another"
+            raise SettingsError("transport", self.transport.name, fix)
 
     def _wake_retries(self) -> None:
         for retries in self.retries:
             retries.wake()
 
     async def _stop_consumers(self) -> None:
+        self._stopping = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.drain_on_stop.total_seconds()
         try:
+            # Whoever is just being added ends with the others.
+            async with self._subscribing:
+                pass
             await together(*(retries.drain(self._settings.drain_on_stop) for retries in self.retries))
             left = timedelta(seconds=max(deadline - loop.time(), 0))
             await together(*(consumer.drain(left) for consumer in self.consumers))

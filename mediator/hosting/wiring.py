@@ -26,10 +26,11 @@ from mediator.domain import DomainEvent
 from mediator.errors import Fault
 from mediator.hosting.discovery import classes_below, import_below, is_concrete, is_unfinished, type_arguments
 from mediator.hosting.module import Module
+from mediator.hosting.subscriptions import check_topics, configured
 from mediator.messaging.catalog import EventCatalog
 from mediator.messaging.registry import ConverterEntry, HandlerEntry, Registry, SubscriberEntry
 
-__all__ = ["build_registry"]
+__all__ = ["build_registry", "new_subscriber"]
 
 _KINDS: tuple[type[Any], ...] = (
     CommandHandler,
@@ -49,10 +50,23 @@ _MOST_IN_A_BATCH = 500
 
 
 def build_registry(
-    application: str, environment: str, modules: Sequence[Module], contracts: Sequence[str]
+    application: str,
+    environment: str,
+    modules: Sequence[Module],
+    contracts: Sequence[str],
+    subscriptions: Mapping[str, Sequence[str]],
 ) -> tuple[Registry, list[Fault]]:
     """The registry of an application, and everything that is wrong with it."""
-    return _Wiring(modules, contracts).registry(application, environment)
+    return _Wiring(modules, contracts).registry(application, environment, subscriptions)
+
+
+def new_subscriber(
+    registry: Registry, module: Module, handler_class: type[Any], topics: Sequence[str]
+) -> tuple[SubscriberEntry | None, list[Fault]]:
+    """A handler that discovery did not find, with `topics` if there are any, and everything that is wrong with it."""
+    wiring = _Wiring((), ())
+    wiring.subscribers.extend(registry.subscribers)
+    return wiring.added(module, handler_class, topics, registry), wiring.faults
 
 
 class _Wiring:
@@ -73,10 +87,14 @@ class _Wiring:
         for module in modules:
             self._take(module, module.package, f"module {module.name!r}")
 
-    def registry(self, application: str, environment: str) -> tuple[Registry, list[Fault]]:
+    def registry(
+        self, application: str, environment: str, subscriptions: Mapping[str, Sequence[str]]
+    ) -> tuple[Registry, list[Fault]]:
         """Put everything together."""
         self._check_events(environment)
         self._check_subscribers()
+        subscribers = configured(self.subscribers, subscriptions, environment)
+        self.faults.extend(check_topics(subscribers, subscriptions))
         upcasters = tuple(self.upcasters.values())
         self.faults.extend(_upcaster_faults(upcasters, self.events))
         usable = [event for event in self.events if _address_of(event, environment) is not None]
@@ -91,11 +109,30 @@ class _Wiring:
             domain_events=tuple(self.domain_events),
             domain_event_handlers=tuple(self.handlers[DomainEventHandler]),
             converters=tuple(self.converters),
-            subscribers=tuple(self.subscribers),
+            subscribers=tuple(subscribers),
             upcasters=upcasters,
             catalog=EventCatalog(usable, upcasters, environment),
         )
         return registry, self.faults
+
+    def added(self, module: Module, found: Any, topics: Sequence[str], registry: Registry) -> SubscriberEntry | None:
+        """The entry of one more handler; what it needs has to be known already."""
+        if not (isinstance(found, type) and issubclass(found, IntegrationEventHandler) and is_concrete(found)):
+            what = f"{found!r} is no class that handles integration events"
+            self._fault("signature", "subscribe()", what, "Pass a concrete subclass of IntegrationEventHandler[...]")
+            return None
+        self._take_handler(module, found, [kind for kind in _KINDS if issubclass(found, kind)])
+        self._check_subscribers()
+        for event in self.events:
+            if registry.catalog.type_of(event) is None:
+                what = f"{event.__qualname__} was not there when the application started"
+                self._fault("contract", found, what, "Name its package in MediatorApp(contracts=...)")
+        if self.faults:
+            return None
+        entry = self.subscribers[-1]
+        (entry,) = configured([entry], {entry.id: topics} if topics else {}, registry.environment)
+        self.faults.extend(check_topics([entry], {}))
+        return entry
 
     def _fault(self, kind: str, where: str | type[Any], what: str, fix: str) -> None:
         place = where if isinstance(where, str) else f"{where.__module__}.{where.__qualname__}"
@@ -225,7 +262,7 @@ class _Wiring:
 
     def _take_subscriber(self, module: Module, found: type[Any], argument: Any) -> None:
         events = tuple(_alternatives(argument))
-        self.events.update(dict.fromkeys(events))
+        self.events.update(dict.fromkeys(event for event in events if event is not IntegrationEvent))
         wrong = list(_wrong_attributes(found))
         for what, fix in wrong:
             self._fault("attribute", found, f"{what} cannot work", fix)
@@ -237,6 +274,7 @@ class _Wiring:
                 module=module.name,
                 handler_class=found,
                 events=events,
+                topics=tuple(found.topics),
                 aliases=tuple(found.aliases),
                 retry=found.retry,
                 ordering=found.ordering,
@@ -301,12 +339,12 @@ class _Wiring:
 
 
 def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
-    if hasattr(found, "topics"):
-        yield f"topics = {found.topics!r}", "This version does not have it yet: leave it out"
     if not isinstance(found.subscriber_id, str | None):
         yield f"subscriber_id = {found.subscriber_id!r}", "Use a text"
     if not isinstance(found.aliases, tuple | list) or not all(isinstance(alias, str) for alias in found.aliases):
         yield f"aliases = {found.aliases!r}", "Use a tuple of texts"
+    if not isinstance(found.topics, tuple | list) or not all(isinstance(topic, str) for topic in found.topics):
+        yield f"topics = {found.topics!r}", "Use a tuple of texts"
     if found.ordering not in ("key", "none"):
         yield f"ordering = {found.ordering!r}", 'Use "key" or "none"'
     if not isinstance(found.concurrency, int) or not 1 <= found.concurrency <= _MOST_LANES:

@@ -2,7 +2,8 @@
 
     ce-specversion: 1.0                          ce-id: 0199…                ce-source: /shop/ordering
     ce-type: ordering.order-placed.v1            ce-time: 2026-01-31T…Z      ce-partitionkey: …
-    ce-correlationid: …                          ce-causationid: …           content-type: application/json
+    ce-correlationid: …                          ce-causationid: …           ce-callback: …
+    content-type: application/json
 
 Extension names are lower-case letters and digits, as the specification asks. Values are percent-encoded as its HTTP
 binding asks, so that every header is printable ASCII on every broker. The publisher's own headers travel beside them.
@@ -16,6 +17,7 @@ from uuid import UUID
 
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.envelope import Envelope
+from mediator.messaging.patterns import is_address
 
 __all__ = ["from_headers", "to_headers"]
 
@@ -26,6 +28,7 @@ _EXTENSIONS = {
     "ce-correlationid": "correlation_id",
     "ce-causationid": "causation_id",
     "ce-traceparent": "traceparent",
+    "ce-callback": "callback",
 }
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TYPE = re.compile(r"(?P<type>[a-z0-9]+(?:[._-][a-z0-9]+)*?)(?:\.(?P<version>v[1-9][0-9]{0,5}))?")
@@ -63,6 +66,9 @@ def from_headers(topic: str, headers: Mapping[str, str], body: bytes) -> Envelop
     if found is None:
         raise UnreadableMessageError("type", "ce-type", f"{name[:80]!r} is no event type")
     extensions = {field: _decoded(name, headers[name]) for name, field in _EXTENSIONS.items() if name in headers}
+    callback = extensions.get("callback")
+    if callback is not None and not is_address(callback):
+        raise UnreadableMessageError("callback", "ce-callback", f"{callback[:80]!r} is no address of a topic")
     return Envelope(
         event_id=UUID(identity),
         topic=topic,
@@ -80,6 +86,7 @@ def from_headers(topic: str, headers: Mapping[str, str], body: bytes) -> Envelop
         correlation_id=extensions.get("correlation_id"),
         causation_id=extensions.get("causation_id"),
         traceparent=extensions.get("traceparent"),
+        callback=callback,
     )
 
 

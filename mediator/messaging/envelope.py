@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-__all__ = ["Envelope"]
+__all__ = ["Envelope", "headers_column"]
 
+_CALLBACK = "ce-callback"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -37,6 +38,8 @@ class Envelope:
     correlation_id: str | None = None
     causation_id: str | None = None
     traceparent: str | None = None
+    callback: str | None = None
+    """Full address for the answers."""
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     """The publisher's own headers."""
 
@@ -46,6 +49,7 @@ class Envelope:
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> "Envelope":
         """The envelope that a row of the outbox holds; raises ValueError when somebody else has written to it."""
+        headers, callback = _headers(row["headers"])
         return cls(
             event_id=row["event_id"],
             topic=row["topic"],
@@ -58,15 +62,21 @@ class Envelope:
             correlation_id=row["correlation_id"],
             causation_id=row["causation_id"],
             traceparent=row["traceparent"],
-            headers=_headers(row["headers"]),
+            callback=callback,
+            headers=headers,
             handed_over=row["attempts"],
         )
 
 
-def _headers(text: str) -> Mapping[str, str]:
+def headers_column(headers: Mapping[str, str], callback: str | None) -> str:
+    """What an outbox row keeps as headers: the publisher's own, and the callback under a name that none of them has."""
+    return json.dumps(dict(headers) if callback is None else {**headers, _CALLBACK: callback})
+
+
+def _headers(text: str) -> tuple[Mapping[str, str], str | None]:
     if text == "{}":
-        return _NO_HEADERS
+        return _NO_HEADERS, None
     headers = json.loads(text)
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise ValueError(f"its headers are no texts by name: {text[:200]}")
-    return headers
+    return headers, headers.pop(_CALLBACK, None)

@@ -43,6 +43,8 @@ class SubscriberEntry:
     module: str
     handler_class: type[Any]
     events: tuple[type[IntegrationEvent], ...]
+    topics: tuple[str, ...]
+    """Addresses and patterns that it listens to; none means the topics of its events."""
     aliases: tuple[str, ...]
     retry: RetryPolicy
     ordering: Literal["key", "none"]
@@ -72,3 +74,14 @@ class Registry:
     subscribers: tuple[SubscriberEntry, ...]
     upcasters: tuple[Upcaster, ...]
     catalog: EventCatalog
+
+    def topics_of(self, subscriber: SubscriberEntry) -> frozenset[str]:
+        """Addresses and patterns that a subscriber listens to: those of its events include their former versions."""
+        if subscriber.topics:
+            return frozenset(subscriber.topics)
+        return frozenset(
+            known.address
+            for known in self.catalog
+            for wanted in subscriber.events
+            if self.catalog.path(known.event_class, wanted) is not None
+        )

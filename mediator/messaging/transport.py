@@ -36,6 +36,7 @@ class Capabilities:
     ordered: bool
     """Keeps the order of a partition key."""
     wildcards: bool = False
+    """Subscribes to patterns of topics; where it cannot, an application that has some does not start."""
     in_process: bool = False
     """Delivers to nobody but this process, so whoever relays has to consume as well."""
 
@@ -74,6 +75,10 @@ class Subscription(Protocol):
 
     async def settle(self, outcomes: Sequence[tuple[Delivery, Settlement]]) -> None:
         """Say what became of deliveries, in any order; those of an old epoch are ignored."""
+        ...
+
+    async def widen(self, topics: Sequence[str]) -> None:
+        """Receive these topics as well, published from now on; what is under way stays as it is."""
         ...
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
@@ -123,5 +128,9 @@ class Transport(Protocol):
         ...
 
     async def subscribe(self, group: str, topics: Sequence[str], prefetch: int) -> Subscription:
-        """Join `group`: every group gets a copy of each envelope, its members share them; `prefetch` at once."""
+        """Join `group`: every group gets a copy of each envelope, its members share them; `prefetch` at once.
+
+        Topics are addresses, and patterns (`messaging/patterns.py`) if the transport is capable of them. An envelope
+        that several of them mean arrives once.
+        """
         ...

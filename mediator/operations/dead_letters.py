@@ -24,7 +24,7 @@ from mediator.clock import Runtime
 from mediator.errors import OperationRefusedError, UnreadableMessageError
 from mediator.messaging.catalog import EventCatalog, Received
 from mediator.messaging.cloudevents import from_headers, to_headers
-from mediator.messaging.envelope import Envelope
+from mediator.messaging.envelope import Envelope, headers_column
 from mediator.messaging.limits import Limits
 from mediator.operations import audit as trail
 from mediator.storage.columns import database_now
@@ -291,7 +291,7 @@ class DeadLetters:
             "version": envelope.version,
             "partition_key": envelope.key,
             "body": envelope.body,
-            "headers": json.dumps(dict(envelope.headers)),
+            "headers": headers_column(envelope.headers, envelope.callback),
             "source": envelope.source,
             "occurred_on": envelope.occurred_on,
             "delay": None,
@@ -332,6 +332,7 @@ class DeadLetters:
                 correlation_id=before.correlation_id,
                 causation_id=before.causation_id,
                 traceparent=before.traceparent,
+                callback=before.callback,
                 headers={**before.headers, "edited-from": str(before.event_id)},
             )
             received = Received(after, self._catalog, self._limits)

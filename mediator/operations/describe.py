@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mediator.messaging.registry import Registry
+from mediator.messaging.registry import Registry, SubscriberEntry
 
 __all__ = ["describe"]
 
@@ -25,8 +25,7 @@ def _lines(registry: Registry) -> Iterator[str]:
                 yield from _domain_event(registry, event)
         for subscriber in registry.subscribers:
             if subscriber.module == module:
-                addresses = ", ".join(_address(registry, event) for event in subscriber.events)
-                yield f"  handler {subscriber.id} <- {addresses}"
+                yield f"  handler {subscriber.id} <- {_heard(registry, subscriber)}"
 
 
 def _domain_event(registry: Registry, event: type) -> Iterator[str]:
@@ -41,6 +40,13 @@ def _domain_event(registry: Registry, event: type) -> Iterator[str]:
         yield f"    {entry.converter_class.__name__} -> {_address(registry, entry.integration_event)}"
     if not converters:
         yield "    stays in the module: no converter"
+
+
+def _heard(registry: Registry, subscriber: SubscriberEntry) -> str:
+    if subscriber.topics:
+        names = ", ".join(event.__name__ for event in subscriber.events)
+        return f"{names} from {', '.join(subscriber.topics)}"
+    return ", ".join(_address(registry, event) for event in subscriber.events)
 
 
 def _address(registry: Registry, event: type) -> str:

@@ -5,7 +5,6 @@ committed. The rows are inserted by one statement, last before the commit, after
 writers hold the aggregate's lock before they draw a position, so positions keep the order of commits.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,19 +16,20 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contracts import ContractError, IntegrationEvent, Topic, partition_key_of, topic_of
+from contracts.topics import MAX_ADDRESS_LENGTH
 from mediator.application import Outgoing
 from mediator.errors import EventRefusedError, UnreadableMessageError
 from mediator.messaging.cloudevents import to_headers
-from mediator.messaging.envelope import Envelope
+from mediator.messaging.envelope import Envelope, headers_column
 from mediator.messaging.limits import Limits, read_json
 from mediator.messaging.lineage import Lineage
+from mediator.messaging.patterns import is_address
 from mediator.storage.columns import milliseconds
 from mediator.storage.outbox import OutboxInsert, slot_of
 from mediator.storage.tables import Tables
 
 __all__ = ["Origin", "OutboxWriter", "check_time"]
 
-_LONGEST_ADDRESS = 249
 _LONGEST_TEXT = 200
 _LONGEST_DELAY = timedelta(days=3650)
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
@@ -68,6 +68,7 @@ class OutboxWriter:
             event = event.model_copy(update={"correlation_id": lineage.correlation_id})
         body = self._body(event)
         topic, address = self._address(type(event), outgoing.topic)
+        callback = self._callback(name, outgoing.callback)
         key = outgoing.key if outgoing.key is not None else self._key(event)
         for what, text in (("correlation id", event.correlation_id), ("partition key", key)):
             if text is not None and not _TEXT.fullmatch(text):
@@ -85,7 +86,7 @@ class OutboxWriter:
             "version": topic.version,
             "partition_key": key,
             "body": body,
-            "headers": json.dumps(headers),
+            "headers": headers_column(headers, callback),
             "source": f"/{self._application}/{module}",
             "occurred_on": event.occurred_on,
             "delay": None if delay is None else milliseconds(delay),
@@ -102,7 +103,7 @@ class OutboxWriter:
             "aggregate_id": origin.aggregate_id,
         }
         # The toolkit's own headers are short, unless percent-encoding makes them longer.
-        if headers or not f"{key}{event.correlation_id}".isascii():
+        if headers or callback is not None or not f"{key}{event.correlation_id}".isascii():
             self._check_headers(row, headers)
         return row
 
@@ -116,13 +117,12 @@ class OutboxWriter:
                     event_class.__qualname__, str(error), "Decorate it with @event_topic"
                 ) from error
         topic, address = self._addresses[event_class]
+        return topic, address if chosen is None else _checked(event_class.__qualname__, "topic", chosen)
+
+    def _callback(self, name: str, chosen: str | type[IntegrationEvent] | None) -> str | None:
         if chosen is None:
-            return topic, address
-        if not 0 < len(chosen) <= _LONGEST_ADDRESS or not chosen.isascii() or not chosen.isprintable() or " " in chosen:
-            raise EventRefusedError(
-                event_class.__qualname__, f"topic {chosen!r}", f"Use 1 to {_LONGEST_ADDRESS} printable ASCII characters"
-            )
-        return topic, chosen
+            return None
+        return self._address(chosen, None)[1] if isinstance(chosen, type) else _checked(name, "callback", chosen)
 
     def _key(self, event: IntegrationEvent) -> str | None:
         try:
@@ -178,3 +178,10 @@ def check_time(name: str, delay: Any, at: Any) -> None:
         raise EventRefusedError(name, f"its time is {at!r}", "Use a datetime with a zone, such as datetime.now(UTC)")
     if not _EARLIEST <= at < _LATEST:
         raise EventRefusedError(name, f"its time is {at}", f"Use one from {_EARLIEST.year} to {_LATEST.year - 1}")
+
+
+def _checked(name: str, what: str, address: str) -> str:
+    if not is_address(address):
+        fix = f"Use 1 to {MAX_ADDRESS_LENGTH} printable ASCII characters"
+        raise EventRefusedError(name, f"{what} {address!r}", fix)
+    return address

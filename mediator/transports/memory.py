@@ -16,6 +16,7 @@ from datetime import timedelta
 from mediator.errors import TransportUnavailableError
 from mediator.messaging.cloudevents import to_headers
 from mediator.messaging.envelope import Envelope
+from mediator.messaging.patterns import listens
 from mediator.messaging.transport import Capabilities, Delivery, Health, Settlement, Subscription
 
 __all__ = ["MemoryTransport"]
@@ -59,7 +60,7 @@ class MemoryTransport:
     """The default transport."""
 
     name = "memory"
-    capabilities = Capabilities(durable=True, ordered=True, in_process=True)
+    capabilities = Capabilities(durable=True, ordered=True, wildcards=True, in_process=True)
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
@@ -106,7 +107,7 @@ class MemoryTransport:
     ) -> _Publication:
         publication = _Publication(envelope, outcomes)
         self._publications.add(publication)
-        groups = {name: group for name, group in self._groups.items() if envelope.topic in group.topics}
+        groups = {name: group for name, group in self._groups.items() if listens(group.topics, envelope.topic)}
         if not self._open:
             publication.end(TransportUnavailableError(self.name, "closed"))
         elif not groups:
@@ -153,6 +154,10 @@ class _MemorySubscription:
                 self._group.put(again, publication, first=True)
             else:
                 publication.settled(self._name)
+
+    async def widen(self, topics: Sequence[str]) -> None:
+        """The whole group has these topics from now on."""
+        self._group.topics.update(topics)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Nothing expires in process."""

@@ -20,6 +20,8 @@ MAY_CATCH_EVERYTHING = {
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer._first_attempt",
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer.until_possible",
     "mediator/consuming/idempotent_consumer.py: IdempotentConsumer.retry",
+    "mediator/consuming/group_commit.py: GroupCommit._handle",
+    "mediator/consuming/group_commit.py: GroupCommit.deliver",
     "mediator/consuming/lanes.py: Lanes._run",
     "mediator/consuming/retries.py: Retries._retry",
     "mediator/hosting/app.py: MediatorApp._died",

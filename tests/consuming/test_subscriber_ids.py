@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,39 @@ class TestBroadcast:
             assert sorted(await ids(one)) == ["mail.everywhere@one", "mail.everywhere@two", "mail.once"]
             assert one.counters.total("handled", "mail.everywhere@one") == 1
             assert two.counters.total("handled", "mail.everywhere@two") == 1
+
+    async def test_each_instance_tries_its_own_copy_again(self, make_app: AppFactory) -> None:
+        transport, attempts = MemoryTransport(), list[str]()
+
+        def fails_at_one(handler: Any, event: NotedV1) -> None:
+            attempts.append(handler.context.subscriber_id)
+            if attempts.count("mail.everywhere@one") == 1 and attempts[-1] == "mail.everywhere@one":
+                raise LookupError("not yet")
+            writes(handler, event)
+
+        def instance(name: str) -> MediatorApp:
+            everywhere = listener("Everywhere", fails_at_one, broadcast=True, retry=at_once())
+            return make_app(module_of("mail", everywhere), transport=transport, instance=name)
+
+        async with instance("one") as one, instance("two") as two:
+            await one.publish_in_own_transaction(NotedV1(text="x"))
+            await eventually(lambda: one.counters.total("handled") + two.counters.total("handled") == 2)
+            await one.drained()
+
+            assert sorted(attempts) == ["mail.everywhere@one"] * 2 + ["mail.everywhere@two"]
+            assert two.counters.total("handled", "mail.everywhere@one") == 0
+
+    async def test_in_process_only_the_instance_that_relays_has_a_copy(self, make_app: AppFactory) -> None:
+        def instance(name: str) -> MediatorApp:
+            return make_app(module_of("mail", listener("Everywhere", writes, broadcast=True)), instance=name)
+
+        # As two processes are: each with a transport of its own.
+        async with instance("one") as one, instance("two") as two:
+            await one.publish_in_own_transaction(NotedV1(text="x"))
+            await eventually(lambda: one.counters.total("handled") + two.counters.total("handled"))
+            await one.drained()
+
+            assert len(await ids(one)) == 1
 
     async def test_a_broadcast_is_handled_once_per_instance(self, make_app: AppFactory) -> None:
         event = NotedV1(text="x", correlation_id="c")

@@ -296,6 +296,8 @@ class TestSubscribers:
             ("concurrency", "8"),
             ("timeout", timedelta(0)),
             ("timeout", 30),
+            ("topics", "test.#"),
+            ("topics", (7,)),
             ("retry", 5),
             ("retry", None),
             ("max_batch", 0),
@@ -328,12 +330,40 @@ class TestSubscribers:
 
         assert "each event of a batch has its own" in fault_of(Import).what
 
-    def test_an_attribute_that_this_version_does_not_have(self) -> None:
-        fault = fault_of(handler_with(topics=("orders",)))
+    @pytest.mark.parametrize(
+        ("topic", "why"),
+        [("test..notes", "an empty segment"), ("test.note*", "a wildcard inside"), ("my notes", "printable ASCII")],
+    )
+    def test_a_topic_that_cannot_be(self, topic: str, why: str) -> None:
+        fault = fault_of(handler_with(topics=("test.#", topic)))
 
-        assert fault.kind == "attribute"
-        assert "topics = ('orders',)" in fault.what
-        assert "leave it out" in fault.fix
+        assert fault.kind == "topic"
+        assert f"cannot listen to {topic!r}" in fault.what
+        assert why in fault.what
+        assert "one whole segment" in fault.fix
+
+    def test_a_handler_of_every_event_that_names_no_topics(self) -> None:
+        class Audit(IntegrationEventHandler[IntegrationEvent]):
+            async def handle(self, event: IntegrationEvent) -> None: ...
+
+        fault = fault_of(Audit)
+
+        assert (fault.kind, fault.what) == (
+            "topic",
+            "it takes every integration event, and no topics say from where",
+        )
+
+    def test_configured_topics_of_a_handler_that_there_is_not(self) -> None:
+        (fault,) = faults_of(module_of("bank", handler_with()), subscriptions={"bank.welcom": ("test.#",)})
+
+        assert (fault.kind, fault.where) == ("subscription", "MediatorApp(subscriptions=...)")
+        assert "'bank.welcom'" in fault.what
+        assert fault.fix == "This application has bank.welcome"
+
+    def test_a_configured_topic_that_cannot_be(self) -> None:
+        (fault,) = faults_of(module_of("bank", handler_with()), subscriptions={"bank.welcome": ("test.note*",)})
+
+        assert "'test.note*'" in fault.what
 
     def test_every_wrong_attribute_of_a_handler_is_named(self) -> None:
         faults = faults_of(module_of("bank", handler_with(ordering="no", concurrency=0, timeout=1, retry=1)))

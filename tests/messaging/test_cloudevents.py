@@ -35,6 +35,7 @@ ENVELOPES = st.builds(
     correlation_id=st.none() | TEXT,
     causation_id=st.none() | TEXT,
     traceparent=st.none() | TEXT,
+    callback=st.none() | st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=60),
     headers=OWN_HEADERS,
 )
 ENVELOPE = Envelope(

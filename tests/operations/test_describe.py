@@ -65,6 +65,12 @@ class OpenedConverter(IntegrationEventConverter[Opened, NotedV1]):
         return NotedV1()
 
 
+def test_the_report_shows_the_topics_that_a_handler_names() -> None:
+    mail = module_of("mail", listener("Send", writes, topics=("{environment}.bank.#", "elsewhere")))
+
+    assert app_of(mail).describe().splitlines()[-1] == "  handler mail.send <- NotedV1 from test.bank.#, elsewhere"
+
+
 def test_the_report_shows_who_handles_what_and_what_stays_inside() -> None:
     bank = module_of(
         "bank", Open, Owners, Stream, Opened, Closed, OpenHandler, OwnersHandler, StreamHandler, Greet, OpenedConverter

@@ -73,6 +73,9 @@ class _Silence:
     async def settle(self, outcomes: Sequence[tuple[Delivery, Settlement]]) -> None:
         """Nothing was given."""
 
+    async def widen(self, topics: Sequence[str]) -> None:
+        """Nothing comes of these either."""
+
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Nothing was given."""
 
