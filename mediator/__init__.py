@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mediator.application import (
         BatchIntegrationEventHandler,
+        CircuitBreaker,
         Command,
         CommandHandler,
         ContextPropagation,
@@ -59,6 +60,7 @@ __all__ = [
     "AggregateRoot",
     "BatchIntegrationEventHandler",
     "BlockingMediator",
+    "CircuitBreaker",
     "Command",
     "CommandHandler",
     "ConsumerSettings",

@@ -1,6 +1,7 @@
 """What use cases import: messages, handlers, converters, behaviours, middleware, the unit of work as they see it."""
 
 from mediator.application.behaviors import LoggingBehavior, PipelineBehavior, ValidationBehavior, Validator, Validators
+from mediator.application.circuit_breaker import CircuitBreaker
 from mediator.application.context import MessageContext, Response
 from mediator.application.converters import IntegrationEventConverter, Outgoing, Publishable
 from mediator.application.environments import EnvironmentRouting
@@ -19,6 +20,7 @@ from mediator.application.retry import RetryPolicy
 
 __all__ = [
     "BatchIntegrationEventHandler",
+    "CircuitBreaker",
     "Command",
     "CommandHandler",
     "ContextPropagation",

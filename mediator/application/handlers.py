@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from contracts import IntegrationEvent
+from mediator.application.circuit_breaker import CircuitBreaker
 from mediator.application.converters import Publishable
 from mediator.application.messages import Command, Query, StreamQuery, WithEvents
 from mediator.application.retry import RetryPolicy
@@ -90,6 +91,8 @@ class _Subscriber:
     aliases: ClassVar[tuple[str, ...]] = ()
     """Ids that this handler had before it was renamed: what was handled under them stays handled."""
     retry: ClassVar[RetryPolicy] = RetryPolicy.exponential()
+    circuit_breaker: ClassVar[CircuitBreaker | None] = None
+    """What to do when something that this handler depends on is away."""
     ordering: ClassVar[Literal["key", "none"]] = "none"
     """"key": a failing event holds back the later events of its partition key, for this handler."""
     concurrency: ClassVar[int] = 8

@@ -224,8 +224,9 @@ class Consumer:
         return [part for part in parts if part not in done]
 
     def _must_wait(self, subscriber: Subscriber, part: _Part) -> bool:
-        """Whether it is left to the retries: it was redelivered, or its handler is paused."""
-        return part.whole.delivery.attempt > 1 or subscriber.entry.id in self._paused
+        """Whether it is left to the retries: it was redelivered, or its handler rests."""
+        rests = subscriber.entry.id in self._paused or subscriber.circuit.is_open
+        return rests or part.whole.delivery.attempt > 1
 
     async def _done(self, part: _Part) -> None:
         part.whole.handlers_left -= 1

@@ -133,7 +133,7 @@ class GroupCommit:
                 else:
                     await handle(subscriber, one, uow, self._runtime, flush=False)
             except Exception as error:
-                if is_transient(error):
+                if is_transient(error) or subscriber.circuit.is_outage(error):
                     raise
                 # Or the one that left in the session what this one's statement stumbled over: they meet again then.
                 raise _CulpritError(one.envelope.event_id) from error

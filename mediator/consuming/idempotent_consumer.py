@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediator.clock import Runtime
 from mediator.consuming.attempts import handle, known_of, requested
-from mediator.consuming.parking import Outcome, Parking
+from mediator.consuming.parking import OUTAGE, Outcome, Parking
 from mediator.consuming.subscriber import Subscriber
 from mediator.errors import DeliveryError, HandlerTimeoutError
 from mediator.messaging.catalog import Received
@@ -119,6 +119,7 @@ class IdempotentConsumer:
 
         try:
             outcome = await self._attempt(subscriber, received, attempt, begin, count)
+            subscriber.circuit.answered()
         except _TurnedAwayError as turned:
             outcome = turned.outcome
         except BaseException as error:
@@ -127,9 +128,16 @@ class IdempotentConsumer:
             if is_transient(error) or requested(error, is_stopping):
                 await self._uncount(position, attempt, is_stopping)
                 raise
-            self.log_failure(subscriber, received, attempt, error)
-            outcome = await self._parking.failed(subscriber, received, position, attempt, error)
+            outcome = await self._failed(subscriber, received, position, attempt, error)
         return self.counted(subscriber, received, outcome)
+
+    async def _failed(
+        self, subscriber: Subscriber, received: Received, position: int, attempt: int, error: BaseException
+    ) -> Outcome:
+        self.log_failure(subscriber, received, attempt, error)
+        if subscriber.circuit.failed(error):
+            return await self._parking.postponed(subscriber, position, attempt, error)
+        return await self._parking.failed(subscriber, received, position, attempt, error)
 
     async def _uncount(self, position: int, attempt: int, is_stopping: Callable[[], bool]) -> None:
         """Take a counted attempt back; when stopping, there is a moment for it, but no more."""
@@ -153,7 +161,7 @@ class IdempotentConsumer:
                 raise _KeyBlockedError
 
         try:
-            return await self._attempt(subscriber, received, 1, begin)
+            outcome = await self._attempt(subscriber, received, 1, begin)
         except _TurnedAwayError as turned:
             if turned.outcome is Outcome.CONFLICT:
                 return await self._parking.quarantine(subscriber, received)
@@ -163,18 +171,19 @@ class IdempotentConsumer:
         except BaseException as error:
             if is_transient(error) or requested(error, is_stopping):
                 raise
-            dead = subscriber.entry.retry.gives_up(1, error)
-            delay = subscriber.entry.retry.delay_after(1, self._runtime.random, error)
             self.log_failure(subscriber, received, 1, error)
+            policy, waits = subscriber.entry.retry, subscriber.circuit.failed(error)
             return await self._parking.take_charge(
                 subscriber,
                 received,
-                status=DEAD if dead else RETRY,
-                reason="failed",
-                attempts=1,
-                delay=delay,
+                status=DEAD if policy.gives_up(1, error) and not waits else RETRY,
+                reason=OUTAGE if waits else "failed",
+                attempts=0 if waits else 1,
+                delay=subscriber.circuit.pause if waits else policy.delay_after(1, self._runtime.random, error),
                 error=error,
             )
+        subscriber.circuit.answered()
+        return outcome
 
     async def _attempt(
         self,

@@ -24,8 +24,10 @@ from mediator.storage.database import Database
 from mediator.storage.inbox import Claim, InboxTable
 from mediator.storage.parked import BLOCKED, DEAD, RETRY, ParkedTable
 
-__all__ = ["Outcome", "Parking"]
+__all__ = ["OUTAGE", "Outcome", "Parking"]
 
+OUTAGE = "outage"
+"""The reason of a delivery that waits because what its handler depends on is away."""
 _MARGIN = timedelta(seconds=1)
 
 
@@ -175,6 +177,13 @@ class Parking:
         if await self._rows.die(position, attempt, facts):
             await self._died(subscriber.id, received.envelope.event_id)
         return Outcome.DEAD
+
+    async def postponed(self, subscriber: Subscriber, position: int, attempt: int, error: BaseException) -> Outcome:
+        """Take a counted attempt back because its failure was an outage: the delivery waits for the end of it."""
+        facts = {"attempts": attempt - 1, "reason": OUTAGE, **failure_facts(error)}
+        await self._rows.fail(position, attempt, subscriber.circuit.pause, facts)
+        self._parked_one()
+        return Outcome.PARKED
 
     async def quarantine(self, subscriber: Subscriber, received: Received) -> Outcome:
         """Keep another content under a known id as a dead letter, under an id made of both."""

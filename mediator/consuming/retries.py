@@ -143,6 +143,9 @@ class Retries:
         under_way = Counter(self._running.values())
 
         def most_of(name: str) -> int:
+            circuit = self._subscribers[name][0].circuit if name in self._subscribers else None
+            if circuit is not None and circuit.is_open:
+                return int(circuit.may_try)
             return 1 if is_full or name == self._reading else _AHEAD * self._subscribers[name][0].entry.concurrency
 
         return [name for name in self._active() if under_way[name] < most_of(name)]
@@ -164,17 +167,26 @@ class Retries:
         self._running[row["position"]] = row["subscriber_id"]
         subscriber, consumer = self._subscribers[row["subscriber_id"]]
         lanes = consumer.lanes[subscriber.id]
-        lanes.put_alone(received.envelope, lambda: self._retry(subscriber, received, row, lanes.is_stopping))
+        tries = subscriber.circuit.is_open
+        job = partial(self._retry, subscriber, received, row, lanes.is_stopping, tries=tries)
+        lanes.put_alone(received.envelope, job)
 
     async def _retry(
-        self, subscriber: Subscriber, received: Received, row: RowMapping, is_stopping: Callable[[], bool]
+        self,
+        subscriber: Subscriber,
+        received: Received,
+        row: RowMapping,
+        is_stopping: Callable[[], bool],
+        *,
+        tries: bool,
     ) -> None:
         # Whatever was running when the process died is a suspect. They run one at a time, so that the one which kills
         # is counted alone and does not take its neighbours' attempts with it.
         suspicious = row["reason"] == RUNNING
         try:
             async with self._one_suspect if suspicious else nullcontext():
-                if self._stopping:
+                # It may have been opened since: only what was taken to try it goes on.
+                if self._stopping or (subscriber.circuit.is_open and not tries):
                     return
                 await self._idempotent.retry(subscriber, received, row, is_stopping)
         except Exception as error:

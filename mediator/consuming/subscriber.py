@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from contracts import IntegrationEvent
+from mediator.consuming.circuit import Circuit
 from mediator.messaging.catalog import Received
 from mediator.messaging.handling import Build
 from mediator.messaging.invocation import Invoke
@@ -24,6 +25,7 @@ class Subscriber:
     entry: SubscriberEntry
     build: Build
     invoke: Invoke
+    circuit: Circuit
     middleware: Sequence[Build] = ()
     """What stands around it, the outermost first."""
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from mediator.clock import Runtime
+from mediator.consuming.circuit import Circuit
 from mediator.consuming.consumer import Consumer
 from mediator.consuming.group_commit import GroupCommit
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
@@ -98,5 +99,6 @@ class ModuleListening:
             entry=entry,
             build=self._composition.plan(entry.handler_class),
             invoke=compile_invocation(entry.handler_class),
+            circuit=Circuit(entry.id, entry.circuit_breaker, self._runtime.monotonic),
             middleware=self._composition.handling_middleware,
         )

@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from contracts import ContractError, IntegrationEvent, Upcaster, check_simple, has_topic, topic_of
 from mediator.application import (
     BatchIntegrationEventHandler,
+    CircuitBreaker,
     Command,
     CommandHandler,
     DomainEventHandler,
@@ -45,6 +46,11 @@ _KINDS: tuple[type[Any], ...] = (
 _LISTENERS = (IntegrationEventHandler, BatchIntegrationEventHandler)
 _SUBSCRIBER_ID = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 _LONGEST_SUBSCRIBER_ID = 100
+_KINDS_OF_ATTRIBUTES: tuple[tuple[str, Any, str], ...] = (
+    ("subscriber_id", str | None, "Use a text"),
+    ("retry", RetryPolicy, "Use a RetryPolicy"),
+    ("circuit_breaker", CircuitBreaker | None, "Use a CircuitBreaker, or None"),
+)
 _MOST_LANES = 1_000
 _MOST_IN_A_BATCH = 500
 
@@ -277,6 +283,7 @@ class _Wiring:
                 topics=tuple(found.topics),
                 aliases=tuple(found.aliases),
                 retry=found.retry,
+                circuit_breaker=found.circuit_breaker,
                 ordering=found.ordering,
                 concurrency=found.concurrency,
                 timeout=found.timeout,
@@ -339,8 +346,9 @@ class _Wiring:
 
 
 def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
-    if not isinstance(found.subscriber_id, str | None):
-        yield f"subscriber_id = {found.subscriber_id!r}", "Use a text"
+    for name, kinds, fix in _KINDS_OF_ATTRIBUTES:
+        if not isinstance(getattr(found, name), kinds):
+            yield f"{name} = {getattr(found, name)!r}", fix
     if not isinstance(found.aliases, tuple | list) or not all(isinstance(alias, str) for alias in found.aliases):
         yield f"aliases = {found.aliases!r}", "Use a tuple of texts"
     if not isinstance(found.topics, tuple | list) or not all(isinstance(topic, str) for topic in found.topics):
@@ -355,8 +363,6 @@ def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
         yield f"blocking = True with max_batch = {found.max_batch}", "A blocking handler has no transaction to share"
     if not isinstance(found.timeout, timedelta) or found.timeout <= timedelta(0):
         yield f"timeout = {found.timeout!r}", "Use a timedelta above 0"
-    if not isinstance(found.retry, RetryPolicy):
-        yield f"retry = {found.retry!r}", "Use a RetryPolicy"
 
 
 def _upcaster_faults(upcasters: Sequence[Upcaster], events: Iterable[type[IntegrationEvent]]) -> Iterable[Fault]:

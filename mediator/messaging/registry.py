@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from contracts import IntegrationEvent, Upcaster
-from mediator.application import RetryPolicy
+from mediator.application import CircuitBreaker, RetryPolicy
 from mediator.domain import DomainEvent
 from mediator.messaging.catalog import EventCatalog
 
@@ -47,6 +47,7 @@ class SubscriberEntry:
     """Addresses and patterns that it listens to; none means the topics of its events."""
     aliases: tuple[str, ...]
     retry: RetryPolicy
+    circuit_breaker: CircuitBreaker | None
     ordering: Literal["key", "none"]
     concurrency: int
     timeout: timedelta

@@ -25,7 +25,7 @@ from mediator import (
 )
 from mediator.messaging.envelope import Envelope
 from tests.consuming.notes import NotedV1, RemarkedV1, at_once, eventually, listener, rows, writes
-from tests.promises.arrivals import envelope_of
+from tests.promises.arrivals import arrive_at_once, envelope_of
 from tests.publishing.bank import FactV1, Happened, HappenedConverter
 from tests.support import Account, AppFactory, Effect, effects, module_of
 
@@ -34,11 +34,9 @@ def notes(*texts: str, account: str | None = None) -> list[NotedV1]:
     return [NotedV1(account=text if account is None else account, text=text) for text in texts]
 
 
-async def arrive_at_once(app: MediatorApp, envelopes: Iterable[Any]) -> None:
+async def come(app: MediatorApp, envelopes: Iterable[Any]) -> None:
     """All of them wait before the first is handled; returns when all are acknowledged."""
-    batch = [one if isinstance(one, Envelope) else envelope_of(one) for one in envelopes]
-    async for _, error in app.transport.publish(batch):
-        assert error is None
+    await arrive_at_once(app, *(one if isinstance(one, Envelope) else envelope_of(one) for one in envelopes))
 
 
 class Commits:
@@ -75,7 +73,7 @@ def batch_handler(react: Any, **attributes: Any) -> type[BatchIntegrationEventHa
 async def test_what_waits_shares_a_transaction(make_app: AppFactory) -> None:
     commits = Commits()
     async with make_app(module_of("mail", commits.handler())) as app:
-        await arrive_at_once(app, notes(*"abcde"))
+        await come(app, notes(*"abcde"))
 
         assert await effects(app) == [("Write", text) for text in "abcde"]
         assert len(commits.sessions) == 1
@@ -86,7 +84,7 @@ async def test_what_waits_shares_a_transaction(make_app: AppFactory) -> None:
 async def test_no_more_share_one_than_max_batch(make_app: AppFactory) -> None:
     commits = Commits()
     async with make_app(module_of("mail", commits.handler(max_batch=2))) as app:
-        await arrive_at_once(app, notes(*"abcde"))
+        await come(app, notes(*"abcde"))
 
         assert await effects(app) == [("Write", text) for text in "abcde"]
         assert len(commits.sessions) == 3
@@ -95,7 +93,7 @@ async def test_no_more_share_one_than_max_batch(make_app: AppFactory) -> None:
 async def test_the_culprit_is_taken_out_and_the_others_commit_together(make_app: AppFactory) -> None:
     commits = Commits()
     async with make_app(module_of("mail", commits.handler())) as app:
-        await arrive_at_once(app, notes("a", "b", "fails", "c"))
+        await come(app, notes("a", "b", "fails", "c"))
         await app.drained()
 
         assert await effects(app) == [("Write", text) for text in "abc"]
@@ -117,7 +115,7 @@ async def test_a_culprit_that_is_not_tried_again_is_dead_at_once_and_told(make_a
     handler = listener("Write", react, max_batch=10, concurrency=1)
     app = make_app(module_of("mail", handler), on_dead_letter=lambda letter: told.append(letter.event_id))
     async with app:
-        await arrive_at_once(app, [*notes("a"), culprit, *notes("b")])
+        await come(app, [*notes("a"), culprit, *notes("b")])
 
         assert await effects(app) == [("Write", "a"), ("Write", "b")]
         assert told == [culprit.event_id]
@@ -127,7 +125,7 @@ async def test_with_many_culprits_each_event_is_on_its_own(make_app: AppFactory)
     commits = Commits()
     bad = [f"fails {number}" for number in range(6)]
     async with make_app(module_of("mail", commits.handler())) as app:
-        await arrive_at_once(app, notes("a", *bad, "b"))
+        await come(app, notes("a", *bad, "b"))
         await app.drained()
 
         assert await effects(app) == [("Write", "a"), ("Write", "b")]
@@ -140,8 +138,8 @@ async def test_a_failing_event_holds_back_the_later_ones_of_its_key(make_app: Ap
     handler = commits.handler(ordering="key", retry=at_once(1))
     mine = notes("a", "fails", "b", "c", account="mine")
     async with make_app(module_of("mail", handler)) as app:
-        await arrive_at_once(app, [*mine[:2], *notes("other"), *mine[2:]])
-        await arrive_at_once(app, notes("d", "e", account="mine"))
+        await come(app, [*mine[:2], *notes("other"), *mine[2:]])
+        await come(app, notes("d", "e", account="mine"))
 
         assert await effects(app) == [("Write", "a"), ("Write", "other")]
         assert [row.status for row in await rows(app, "parked")] == ["dead", *["blocked"] * 4]
@@ -156,8 +154,8 @@ async def test_copies_of_an_event_have_one_effect(make_app: AppFactory) -> None:
     commits = Commits()
     event = NotedV1(text="x")
     async with make_app(module_of("mail", commits.handler())) as app:
-        await arrive_at_once(app, [event, event, *notes("a"), event])
-        await arrive_at_once(app, [event, *notes("b"), event])
+        await come(app, [event, event, *notes("a"), event])
+        await come(app, [event, *notes("b"), event])
 
         assert await effects(app) == [("Write", text) for text in "xab"]
         assert app.counters.total("duplicate_skipped", "mail.write") == 4
@@ -168,8 +166,8 @@ async def test_the_same_id_with_another_content_is_quarantined(make_app: AppFact
     event = NotedV1(text="x")
     forged, forged_again = (event.model_copy(update={"text": text}) for text in "yz")
     async with make_app(module_of("mail", commits.handler())) as app:
-        await arrive_at_once(app, [event, forged, *notes("a")])
-        await arrive_at_once(app, [*notes("b"), forged_again, *notes("c")])
+        await come(app, [event, forged, *notes("a")])
+        await come(app, [*notes("b"), forged_again, *notes("c")])
 
         assert sorted(await effects(app)) == [("Write", text) for text in "abcx"]
         assert [letter.reason for letter in await app.dead_letters.list()] == ["identity conflict"] * 2
@@ -186,7 +184,7 @@ async def test_each_event_has_its_own_context_and_lineage(make_app: AppFactory) 
     async with make_app(module_of("mail", handler), module_of("audit", listener("Note", writes, RemarkedV1))) as app:
         events = [event.model_copy(update={"correlation_id": f"of {event.text}"}) for event in notes(*"abc")]
         sent = [envelope_of(event, correlation_id=event.correlation_id) for event in events]
-        await arrive_at_once(app, sent)
+        await come(app, sent)
         await app.drained()
 
         assert [context.message_id for context in contexts] == [event.event_id for event in events]
@@ -205,7 +203,7 @@ async def test_domain_events_belong_to_the_event_that_they_were_recorded_in(make
     opened = listener("Note", lambda *_: None, FactV1)
     async with make_app(module_of("mail", handler, HappenedConverter), module_of("audit", opened)) as app:
         events = notes(*"abc")
-        await arrive_at_once(app, events)
+        await come(app, events)
         await app.drained()
 
         caused = [row.causation_id for row in await rows(app, "sent")]
@@ -219,7 +217,7 @@ async def test_when_the_database_objects_nobody_knows_to_whom(make_app: AppFacto
 
     handler = listener("Write", react, max_batch=10, concurrency=1, retry=at_once(2))
     async with make_app(module_of("mail", handler)) as app:
-        await arrive_at_once(app, notes(*"abcd"))
+        await come(app, notes(*"abcd"))
         await app.drained()
 
         assert sorted(await effects(app)) == [("Write", text) for text in "abd"]
@@ -236,8 +234,8 @@ async def test_one_that_meets_the_error_of_another_is_not_blamed(make_app: AppFa
 
     handler = listener("Write", react, max_batch=10, concurrency=1, retry=at_once(1))
     async with make_app(module_of("mail", handler)) as app:
-        await arrive_at_once(app, notes("a"))
-        await arrive_at_once(app, notes(*"bcde"))
+        await come(app, notes("a"))
+        await come(app, notes(*"bcde"))
 
         assert sorted(await effects(app)) == [("Write", text) for text in "abde"]
         assert app.counters.total("failed", "mail.write") == 1
@@ -252,7 +250,7 @@ async def test_a_batch_that_takes_too_long_is_split(make_app: AppFactory) -> Non
     timeout = timedelta(milliseconds=300)
     handler = listener("Write", react, max_batch=10, concurrency=1, timeout=timeout, retry=at_once(1))
     async with make_app(module_of("mail", handler)) as app:
-        await arrive_at_once(app, notes("a", "hangs", "b"))
+        await come(app, notes("a", "hangs", "b"))
         await app.drained()
 
         assert await effects(app) == [("Write", "a"), ("Write", "b")]
@@ -264,7 +262,7 @@ async def test_a_redelivered_event_is_counted_alone(make_app: AppFactory) -> Non
     commits = Commits()
     async with make_app(module_of("mail", commits.handler())) as app:
         suspect = envelope_of(NotedV1(text="x"), handed_over=1)
-        await arrive_at_once(app, [*notes("a"), suspect, *notes("b")])
+        await come(app, [*notes("a"), suspect, *notes("b")])
         await app.drained()
 
         assert sorted(await effects(app)) == [("Write", text) for text in "abx"]
@@ -280,7 +278,7 @@ async def test_retries_are_never_part_of_a_batch(make_app: AppFactory) -> None:
             raise LookupError("not yet")
 
     async with make_app(module_of("mail", batch_handler(react))) as app:
-        await arrive_at_once(app, notes(*"abc"))
+        await come(app, notes(*"abc"))
         await app.drained()
 
         assert seen == [3, 1, 1, 1, 1, 1, 1]
@@ -298,7 +296,7 @@ async def test_a_batch_handler_gets_the_list(make_app: AppFactory) -> None:
     remarks = listener("Note", writes, RemarkedV1)
     async with make_app(module_of("mail", batch_handler(react)), module_of("audit", remarks)) as app:
         events = notes(*"abc")
-        await arrive_at_once(app, events)
+        await come(app, events)
         await app.drained()
 
         assert batches == [["a", "b", "c"]]
@@ -313,7 +311,7 @@ async def test_an_event_that_a_batch_handler_cannot_take_fails_alone(make_app: A
             raise LookupError("one of them")
 
     async with make_app(module_of("mail", batch_handler(react))) as app:
-        await arrive_at_once(app, notes("a", "fails", "b"))
+        await come(app, notes("a", "fails", "b"))
         await app.drained()
 
         assert await effects(app) == [("Write", "a"), ("Write", "b")]
@@ -337,7 +335,7 @@ async def test_middleware_stands_around_each_event(make_app: AppFactory) -> None
     handler = listener("Write", lambda _, event: seen.append((event.text, tenant.get())), max_batch=10, concurrency=1)
     app = make_app(module_of("mail", handler), middleware=[ContextPropagation(tenant=tenant)])
     async with app:
-        await arrive_at_once(app, [envelope_of(event, headers={"tenant": event.text * 2}) for event in notes(*"ab")])
+        await come(app, [envelope_of(event, headers={"tenant": event.text * 2}) for event in notes(*"ab")])
 
         assert seen == [("a", "aa"), ("b", "bb")]
 
@@ -363,7 +361,7 @@ async def test_what_a_handler_keeps_of_its_message_is_built_anew(make_app: AppFa
         binder.bind(Memory, scope=UnitOfWorkScope)
 
     async with make_app(module_of("mail", Write, bindings=[bind])) as app:
-        await arrive_at_once(app, notes(*"abc"))
+        await come(app, notes(*"abc"))
 
         assert len(seen) == 3
         assert all(event_id == message_id for event_id, message_id in seen)
@@ -378,7 +376,7 @@ async def test_each_event_may_raise_as_many_domain_events_as_it_could_alone(make
 
     handler = listener("Write", react, max_batch=10, concurrency=1)
     async with make_app(module_of("mail", handler)) as app:
-        await arrive_at_once(app, notes(*"abc"))
+        await come(app, notes(*"abc"))
 
         assert app.counters.total("handled", "mail.write") == 3
         assert await rows(app, "parked") == []
@@ -397,9 +395,9 @@ async def test_an_event_that_is_being_handled_elsewhere_is_not_waited_for_by_the
     handler = listener("Write", react, max_batch=10, concurrency=1, subscriber_id="write")
     modules = module_of("mail", handler)
     async with make_app(modules) as elsewhere, make_app(modules) as app:
-        there = asyncio.create_task(arrive_at_once(elsewhere, [held]))
+        there = asyncio.create_task(come(elsewhere, [held]))
         await entered.wait()
-        here = asyncio.create_task(arrive_at_once(app, [*notes("a"), held]))
+        here = asyncio.create_task(come(app, [*notes("a"), held]))
         await eventually(lambda: app.counters.total("handled", "write") == 1)
         assert app.counters.total("duplicate_skipped", "write") == 0
         go_on.set()
@@ -413,7 +411,7 @@ async def test_a_paused_handler_takes_no_batches(make_app: AppFactory) -> None:
     commits = Commits()
     async with make_app(module_of("mail", commits.handler())) as app:
         app.pause("mail.write")
-        await arrive_at_once(app, notes(*"abc"))
+        await come(app, notes(*"abc"))
         assert await effects(app) == []
         assert len(await rows(app, "parked")) == 3
 

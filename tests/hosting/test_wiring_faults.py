@@ -300,6 +300,7 @@ class TestSubscribers:
             ("topics", (7,)),
             ("retry", 5),
             ("retry", None),
+            ("circuit_breaker", 3),
             ("max_batch", 0),
             ("max_batch", 501),
             ("max_batch", "100"),

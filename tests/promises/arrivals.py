@@ -12,7 +12,7 @@ from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Transport
 from mediator.transports.memory import MemoryTransport, _delivery, _Publication
 
-__all__ = ["WireTransport", "arrive", "envelope_of", "raw_headers"]
+__all__ = ["WireTransport", "arrive", "arrive_at_once", "envelope_of", "raw_headers"]
 
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -36,6 +36,12 @@ def envelope_of(event: IntegrationEvent, **changes: Any) -> Envelope:
 async def arrive(app: MediatorApp, *envelopes: Envelope) -> None:
     """Deliver through the transport; returns when every group has acknowledged."""
     await asyncio.gather(*(_published(app.transport, envelope) for envelope in envelopes))
+
+
+async def arrive_at_once(app: MediatorApp, *envelopes: Envelope) -> None:
+    """The same, but all of them wait before the first is handled."""
+    async for _, error in app.transport.publish(envelopes):
+        assert error is None
 
 
 async def _published(transport: Transport, envelope: Envelope) -> None:
