@@ -179,6 +179,7 @@ async def version_1(database: Database) -> dict[str, Any]:
         await create_schema(database)
         await set_fact(database, "schema_version", "1")
         await set_fact(database, "slots", None)
+        await apply(database, "ALTER TABLE mediator_parked DROP COLUMN history")
     row = outbox_row()
     async with database.begin() as connection:
         await connection.execute(insert_statement(database.tables), [row])
