@@ -8,7 +8,7 @@ from mediator.hosting.module import Module
 from mediator.hosting.settings import MediatorSettings
 from mediator.messaging.limits import Limits
 from mediator.operations.cleaning import RetentionSettings
-from mediator.operations.dead_letters import DeadLetter
+from mediator.operations.letters import DeadLetter, DeadLetterSelection
 from mediator.operations.lineage import LineageNode
 from mediator.publishing.relay import RelaySettings
 from mediator.storage.database import DatabaseSettings
@@ -18,6 +18,7 @@ __all__ = [
     "ConsumerSettings",
     "DatabaseSettings",
     "DeadLetter",
+    "DeadLetterSelection",
     "Limits",
     "LineageNode",
     "MediatorApp",

@@ -46,8 +46,9 @@ from mediator.messaging.registry import Registry
 from mediator.messaging.supervision import shielded
 from mediator.messaging.transport import Transport
 from mediator.observability import Counters
-from mediator.operations.dead_letters import DeadLetter, DeadLetters
+from mediator.operations.dead_letters import DeadLetters
 from mediator.operations.describe import describe
+from mediator.operations.letters import DeadLetter
 from mediator.operations.lineage import LineageNode, lineage_of
 from mediator.operations.pauses import RELAY, Pauses
 from mediator.publishing.mediator import new_lineage

@@ -22,6 +22,7 @@ from mediator.observability import Counters
 from mediator.operations.cleaning import Cleaner
 from mediator.operations.dead_letters import DeadLetters
 from mediator.operations.pauses import RELAY
+from mediator.operations.unsent import bury_unsent
 from mediator.publishing.dispatcher import DomainEventDispatcher
 from mediator.publishing.outbox import OutboxWriter
 from mediator.publishing.relay import Relay
@@ -67,7 +68,7 @@ class DatabaseServices:
         self._outbox, self._parked = OutboxTable(database), ParkedTable(database)
         self.dead_letters = DeadLetters(
             database,
-            registry.catalog,
+            registry,
             settings.limits,
             runtime,
             settings.retention.inbox,
@@ -87,7 +88,7 @@ class DatabaseServices:
             keep_history=settings.retention.sent > timedelta(0),
         )
         self._notifier = Notifier(database) if database.dialect == "postgresql" else None
-        self._wake_retries, self._died = wake_retries, died
+        self._wake_retries, self._died, self._runtime = wake_retries, died, runtime
         writer = OutboxWriter(registry.application, registry.environment, settings.limits, database.tables)
         # Long enough to be asked what became of a commit, whoever relays and cleans meanwhile.
         keeps_history = settings.retention.sent >= _ASKED_WITHIN
@@ -147,7 +148,8 @@ class DatabaseServices:
         self, connection: AsyncConnection, row: RowMapping, error: BaseException, attempts: int
     ) -> UUID:
         """Store an outbox row that cannot be sent as a dead letter."""
-        return await self.dead_letters.bury_unsent(connection, row, {"attempts": attempts, **failure_facts(error)})
+        facts = {"attempts": attempts, **failure_facts(error)}
+        return await bury_unsent(self.database, connection, row, facts, self._runtime)
 
     async def announce_unsent(self, event_id: UUID) -> None:
         """An outbox row died."""

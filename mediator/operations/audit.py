@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediator.storage.tables import Tables
 
-__all__ = ["AuditEntry", "entries", "record"]
+__all__ = ["AuditEntry", "entries", "record", "record_each"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,20 @@ async def record(
     detail: str | None = None,
 ) -> None:
     """Add a line to the trail."""
-    await connection.execute(
-        insert(tables.audit),
-        [{"actor": actor[:100], "action": action, "subject": subject[:200], "reason": reason, "detail": detail}],
-    )
+    await record_each(connection, tables, [subject], actor=actor, action=action, reason=reason, detail=detail)
+
+
+async def record_each(
+    connection: AsyncConnection,
+    tables: Tables,
+    subjects: Sequence[str],
+    *,
+    actor: str,
+    action: str,
+    reason: str | None,
+    detail: str | None = None,
+) -> None:
+    """Add a line for each subject to the trail."""
+    said = {"actor": actor[:100], "action": action, "reason": reason, "detail": detail}
+    if subjects:
+        await connection.execute(insert(tables.audit), [{**said, "subject": subject[:200]} for subject in subjects])

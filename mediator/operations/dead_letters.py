@@ -4,75 +4,49 @@
     await app.dead_letters.replay(letters[0].position)          after the cause is removed
     await app.dead_letters.replay_group(letters[0].fingerprint)
 
+    selection = await app.dead_letters.select(module="mail", died_from=yesterday)
+    await app.dead_letters.replay(selection, per_second=50)
+
 A replay goes to the one subscriber that failed; handlers that succeeded are not touched. Everything is recorded in the
 audit trail, in the transaction of the deed.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Unpack, overload
 from uuid import UUID
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contracts import partition_key_of
 from mediator.clock import Runtime
-from mediator.errors import OperationRefusedError, UnreadableMessageError
-from mediator.messaging.catalog import EventCatalog, Received
-from mediator.messaging.cloudevents import from_headers, to_headers
-from mediator.messaging.envelope import Envelope, headers_column
+from mediator.errors import OperationRefusedError
 from mediator.messaging.limits import Limits
+from mediator.messaging.registry import Registry
 from mediator.operations import audit as trail
-from mediator.storage.columns import database_now
+from mediator.operations.editing import edited, edited_row
+from mediator.operations.letters import (
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    DeadLetterOutcome,
+    DeadLetterPurge,
+    DeadLetterSelection,
+    DeadStatus,
+    conditions,
+    letter_of,
+)
+from mediator.operations.replaying import Replay, interval, too_old
+from mediator.operations.selections import Deed, Refusal, all_or_none, in_batches
+from mediator.operations.unsent import send_again
 from mediator.storage.database import Database
+from mediator.storage.dead_letters import DeadLetterTable
 from mediator.storage.inbox import InboxTable
-from mediator.storage.outbox import OutboxInsert, slot_of
-from mediator.storage.parked import DEAD, DISCARDED, RETRY, SENDING_SIDE, ParkedTable
+from mediator.storage.parked import DEAD, DISCARDED, SENDING_SIDE, ParkedTable
 
 __all__ = ["DeadLetter", "DeadLetterGroup", "DeadLetters"]
-
-# A statement has at most 32,767 parameters on PostgreSQL, and not many more on SQLite.
-_POSITIONS_AT_ONCE = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
-    """A delivery that waits for a person."""
-
-    position: int
-    """Names it in every operation."""
-    subscriber_id: str
-    event_id: UUID
-    status: Literal["dead", "discarded"]
-    reason: str
-    attempts: int
-    parked_at: datetime
-    died_at: datetime
-    """When it died, or was discarded or restored since: what `RetentionSettings` counts from."""
-    topic: str
-    partition_key: str | None
-    headers: Mapping[str, str]
-    body: bytes
-    correlation_id: str | None
-    error_type: str | None
-    error: str | None
-    traceback: str | None
-    fingerprint: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterGroup:
-    """Dead letters with equal errors at one subscriber."""
-
-    fingerprint: str
-    subscriber_id: str
-    error_type: str
-    error: str
-    count: int
 
 
 class DeadLetters:
@@ -81,7 +55,7 @@ class DeadLetters:
     def __init__(
         self,
         database: Database,
-        catalog: EventCatalog,
+        registry: Registry,
         limits: Limits,
         runtime: Runtime,
         horizon: timedelta,
@@ -90,84 +64,161 @@ class DeadLetters:
         *,
         allow_edit: bool,
     ) -> None:
-        self._database, self._catalog, self._limits = database, catalog, limits
+        self._database, self._registry, self._limits = database, registry, limits
         self._runtime, self._horizon, self._allow_edit, self._wake = runtime, horizon, allow_edit, wake
         self._refuse_inside = refuse_inside
-        self._parked, self._inbox = ParkedTable(database), InboxTable(database.tables)
+        self._letters, self._parked = DeadLetterTable(database), ParkedTable(database)
 
     async def list(
-        self,
-        *,
-        subscriber_id: str | None = None,
-        fingerprint: str | None = None,
-        event_id: UUID | None = None,
-        status: Literal["dead", "discarded"] = "dead",
-        limit: int = 100,
+        self, *, status: DeadStatus = "dead", after: int = 0, limit: int = 100, **filters: Unpack[DeadLetterFilter]
     ) -> Sequence[DeadLetter]:
-        """Dead letters, oldest first."""
-        row = self._database.tables.parked.c
-        conditions: list[ColumnElement[bool]] = [row.status == status]
-        for column, value in (
-            (row.subscriber_id, subscriber_id),
-            (row.fingerprint, fingerprint),
-            (row.event_id, event_id),
-        ):
-            if value is not None:
-                conditions.append(column == value)
-        return [_letter(found) for found in await self._parked.find(*conditions, limit=limit)]
+        """Dead letters that have all these values, oldest first; `after` is the last position of the page before."""
+        found = self._conditions(status, filters)
+        next_page = self._database.tables.parked.c.position > after
+        return [letter_of(row) for row in await self._letters.find(*found, next_page, limit=limit)]
 
-    async def groups(self) -> Sequence[DeadLetterGroup]:
+    async def groups(self, **filters: Unpack[DeadLetterFilter]) -> Sequence[DeadLetterGroup]:
         """Equal errors together, the most frequent first."""
-        groups: dict[tuple[str, str], list[RowMapping]] = {}
-        for row in await self._parked.find(self._database.tables.parked.c.status == DEAD):
-            groups.setdefault((row["fingerprint"] or "", row["subscriber_id"]), []).append(row)
-        found = [
-            DeadLetterGroup(fingerprint, subscriber_id, rows[0]["error_type"] or "", rows[0]["error"] or "", len(rows))
-            for (fingerprint, subscriber_id), rows in groups.items()
+        return [
+            DeadLetterGroup(
+                row["fingerprint"] or "",
+                row["subscriber_id"],
+                row["error_type"] or "",
+                row["error"] or "",
+                row["count"],
+            )
+            for row in await self._letters.groups(*self._conditions("dead", filters))
         ]
-        return sorted(found, key=lambda group: (-group.count, group.subscriber_id, group.fingerprint))
 
+    async def select(
+        self, *, status: DeadStatus = "dead", limit: int | None = None, **filters: Unpack[DeadLetterFilter]
+    ) -> DeadLetterSelection:
+        """The letters that have all these values, as they are now: for `replay`, `discard`, `restore` and `purge`."""
+        states = await self._letters.states(*self._conditions(status, filters), limit=limit)
+        return DeadLetterSelection(status, tuple(states))
+
+    @overload
+    async def replay(
+        self,
+        selection: DeadLetterSelection,
+        /,
+        *,
+        per_second: float | None = None,
+        actor: str = "application",
+        reason: str | None = None,
+        force: bool = False,
+    ) -> DeadLetterOutcome: ...
+    @overload
     async def replay(
         self, *positions: int, actor: str = "application", reason: str | None = None, force: bool = False
-    ) -> int:
-        """Hand dead letters to their handlers again, all or none of them; gives their number."""
-        self._refuse_inside("dead_letters.replay()")
-        async with self._database.begin() as connection:
-            rows = await self._chosen(connection, "replay", positions, DEAD)
-            for row in rows:
-                await self._replay(connection, row, actor, reason, force=force)
-        self._wake()
-        return len(rows)
+    ) -> int: ...
+    async def replay(
+        self,
+        *letters: Any,
+        per_second: float | None = None,
+        actor: str = "application",
+        reason: str | None = None,
+        force: bool = False,
+    ) -> Any:
+        """Hand dead letters to their handlers again: those at some positions, all or none of them, or a selection.
+
+        `per_second` spreads a selection over time. Its letters of one key follow one another where a handler keeps
+        order; one that is named by its position goes at once, whatever it overtakes. Gives their number, of a selection
+        the outcome.
+        """
+        waiting = set[tuple[str, str]]()
+        is_selection = any(isinstance(one, DeadLetterSelection) for one in letters)
+        ordered = {entry.id for entry in self._registry.subscribers if entry.ordering == "key"}
+        replay = Replay(
+            self._database,
+            self._runtime,
+            horizon=None if force else self._horizon,
+            in_order=ordered if is_selection else (),
+            every=interval(per_second),
+            waiting=waiting,
+        )
+        return await self._do("replay", letters, DEAD, self._recorded(replay, "replay", actor, reason), waiting)
 
     async def replay_group(
-        self, fingerprint: str, *, actor: str = "application", reason: str | None = None, force: bool = False
+        self,
+        fingerprint: str,
+        *,
+        per_second: float | None = None,
+        actor: str = "application",
+        reason: str | None = None,
+        force: bool = False,
     ) -> int:
         """Replay every dead letter with this fingerprint; gives their number."""
-        letters = await self.list(fingerprint=fingerprint, limit=1_000_000)
-        return await self.replay(*(letter.position for letter in letters), actor=actor, reason=reason, force=force)
+        self._refuse_inside("dead_letters.replay()")
+        found = self._conditions("dead", {"fingerprint": fingerprint})
+        if not force:
+            now = self._runtime.now()
+            beyond = self._database.tables.parked.c.parked_at < now - self._horizon
+            for row in await self._letters.find(*found, beyond, limit=1):
+                refusal = too_old(row, now, self._horizon)
+                raise OperationRefusedError("replay", f"dead letter {row['position']}", refusal.why, refusal.fix)
+        selection = DeadLetterSelection("dead", tuple(await self._letters.states(*found)))
+        outcome = await self.replay(selection, per_second=per_second, actor=actor, reason=reason, force=force)
+        return outcome.done
 
-    async def discard(self, *positions: int, reason: str, actor: str = "application") -> int:
+    @overload
+    async def discard(
+        self, selection: DeadLetterSelection, /, *, reason: str, actor: str = "application"
+    ) -> DeadLetterOutcome: ...
+    @overload
+    async def discard(self, *positions: int, reason: str, actor: str = "application") -> int: ...
+    async def discard(self, *letters: Any, reason: str, actor: str = "application") -> Any:
         """Decide that nothing more is done about these; they can be restored. What waits behind them goes on."""
-        self._refuse_inside("dead_letters.discard()")
-        async with self._database.begin() as connection:
-            rows = await self._chosen(connection, "discard", positions, DEAD)
-            for row in rows:
-                await self._decide(connection, row["position"], DEAD, DISCARDED)
-                if row["partition_key"] is not None:
-                    await self._parked.release_next(connection, row["subscriber_id"], row["partition_key"])
-                await self._record(connection, "discard", row, actor, reason)
-        self._wake()
-        return len(rows)
 
-    async def restore(self, *positions: int, actor: str = "application", reason: str | None = None) -> int:
+        behind = set[tuple[str, str]]()
+
+        async def discard(connection: AsyncConnection, rows: Sequence[RowMapping]) -> Mapping[int, Refusal]:
+            await self._letters.decide(connection, [row["position"] for row in rows], DISCARDED)
+            behind.update(_keys_of(rows))
+            return {}
+
+        return await self._do("discard", letters, DEAD, self._recorded(discard, "discard", actor, reason), behind)
+
+    @overload
+    async def restore(
+        self, selection: DeadLetterSelection, /, *, actor: str = "application", reason: str | None = None
+    ) -> DeadLetterOutcome: ...
+    @overload
+    async def restore(self, *positions: int, actor: str = "application", reason: str | None = None) -> int: ...
+    async def restore(self, *letters: Any, actor: str = "application", reason: str | None = None) -> Any:
         """Take a discard back: they are dead letters again."""
-        self._refuse_inside("dead_letters.restore()")
-        async with self._database.begin() as connection:
-            rows = await self._chosen(connection, "restore", positions, DISCARDED)
-            for row in rows:
-                await self._decide(connection, row["position"], DISCARDED, DEAD)
-                await self._record(connection, "restore", row, actor, reason)
-        return len(rows)
+
+        async def restore(connection: AsyncConnection, rows: Sequence[RowMapping]) -> Mapping[int, Refusal]:
+            await self._letters.decide(connection, [row["position"] for row in rows], DEAD)
+            return {}
+
+        return await self._do("restore", letters, DISCARDED, self._recorded(restore, "restore", actor, reason))
+
+    async def purge(
+        self, selection: DeadLetterSelection, *, reason: str, actor: str = "application", dry_run: bool = True
+    ) -> DeadLetterPurge:
+        """Remove letters for ever, dead or discarded ones; with `dry_run` only tell what would go.
+
+        What waits behind them goes on. Their events stay handled for deduplication, as long as the inbox reaches back.
+        """
+        found, behind = deque[tuple[str, datetime]](), set[tuple[str, str]]()
+
+        async def purge(connection: AsyncConnection, rows: Sequence[RowMapping]) -> Mapping[int, Refusal]:
+            found.extend((row["subscriber_id"], row["died_at"]) for row in rows)
+            if not dry_run:
+                await self._letters.remove(connection, [row["position"] for row in rows])
+                behind.update(_keys_of(rows))
+            return {}
+
+        deed = purge if dry_run else self._recorded(purge, "purge", actor, reason)
+        outcome = await self._do("purge", [selection], selection.status, deed, behind)
+        return DeadLetterPurge(
+            dry_run=dry_run,
+            count=outcome.done,
+            oldest=min((died_at for _, died_at in found), default=None),
+            by_subscriber=Counter(subscriber_id for subscriber_id, _ in found),
+            skipped=outcome.skipped,
+        )
 
     async def edit_and_replay(
         self, position: int, changes: Mapping[str, Any], *, reason: str, actor: str = "application"
@@ -177,194 +228,69 @@ class DeadLetters:
         The result is validated against its contract first. Gives the new event id. Refused unless the application
         allows it (`MediatorSettings(allow_edited_replay=True)`): it lets a person write what a publisher said.
         """
-        self._refuse_inside("dead_letters.edit_and_replay()")
         if not self._allow_edit:
             raise OperationRefusedError(
                 "edit and replay", f"dead letter {position}", "it is switched off", "Set allow_edited_replay=True"
             )
-        async with self._database.begin() as connection:
-            (row,) = await self._chosen(connection, "edit and replay", [position], DEAD)
-            received = self._edited(row, changes)
-            envelope = received.envelope
-            await self._inbox.claim(connection, row["subscriber_id"], (), envelope.event_id, received.payload_hash)
-            kept = {name: row[name] for name in ("subscriber_id", "topic", "partition_key", "correlation_id")}
-            await self._parked.park(
-                connection,
-                {
-                    **kept,
-                    "event_id": envelope.event_id,
-                    "status": RETRY,
-                    "reason": "edited",
-                    "headers": json.dumps(to_headers(envelope)),
-                    "body": envelope.body,
-                },
-                delay=timedelta(0),
-            )
-            await self._decide(connection, position, DEAD, DISCARDED)
-            await self._record(connection, "edit and replay", row, actor, reason, detail=str(envelope.event_id))
-        self._wake()
-        return envelope.event_id
+        identity = self._runtime.new_id()
+
+        async def replace(connection: AsyncConnection, _rows: Sequence[RowMapping]) -> Mapping[int, Refusal]:
+            (row,) = await self._letters.whole(connection, [position])
+            received = edited(row, changes, identity, self._registry.catalog, self._limits)
+            if row["subscriber_id"] == SENDING_SIDE:
+                await send_again(self._database, connection, [(received.envelope, None)])
+            else:
+                inbox = InboxTable(self._database.tables)
+                await inbox.claim(connection, row["subscriber_id"], (), identity, received.payload_hash)
+                await self._parked.park(connection, edited_row(row, received), delay=timedelta(0))
+            await self._letters.decide(connection, [position], DISCARDED)
+            return {}
+
+        deed = self._recorded(replace, "edit and replay", actor, reason, detail=str(identity))
+        await self._do("edit and replay", (position,), DEAD, deed)
+        return identity
 
     async def audit(self, limit: int = 100) -> Sequence[trail.AuditEntry]:
         """What operators did, newest first."""
         async with self._database.read() as connection:
             return await trail.entries(connection, self._database.tables, limit)
 
-    async def bury_unsent(self, connection: AsyncConnection, row: RowMapping, facts: Mapping[str, Any]) -> UUID:
-        """Store an outbox row that cannot be sent, in the transaction that removes it; gives its id here."""
-        identity: UUID = row["event_id"]
-        try:
-            headers = to_headers(Envelope.from_row(row))
-        except ValueError:
-            # Somebody wrote to the table: kept as it is, for a person to look at.
-            headers = {"unreadable": row["headers"]}
-        parked = self._database.tables.parked.c
-        known = (parked.subscriber_id == SENDING_SIDE, parked.event_id == identity)
-        if await self._parked.find(*known, limit=1, connection=connection):
-            # The same event was published, and died, before: keep this one too.
-            identity = self._runtime.new_id()
-        values = {
-            "subscriber_id": SENDING_SIDE,
-            "event_id": identity,
-            "status": DEAD,
-            "reason": "not sent",
-            **{name: row[name] for name in ("topic", "partition_key", "body", "correlation_id")},
-            "headers": json.dumps(headers),
-            **facts,
-        }
-        await self._parked.park(connection, values)
-        return identity
+    def _conditions(self, status: DeadStatus, filters: DeadLetterFilter) -> Sequence[ColumnElement[bool]]:
+        return conditions(self._database.tables.parked, self._registry, status, filters)
 
-    async def _chosen(
-        self, connection: AsyncConnection, action: str, positions: Iterable[int], status: str
-    ) -> Sequence[RowMapping]:
-        row, wanted = self._database.tables.parked.c, sorted(set(positions))
-        found: list[RowMapping] = []
-        for start in range(0, len(wanted), _POSITIONS_AT_ONCE):
-            some = row.position.in_(wanted[start : start + _POSITIONS_AT_ONCE])
-            found.extend(await self._parked.find(some, row.status == status, connection=connection))
-        if missing := set(wanted) - {one["position"] for one in found}:
-            raise OperationRefusedError(
-                action,
-                f"dead letter {', '.join(map(str, sorted(missing)))}",
-                f"there is none with the status {status!r}",
-                "It may have been replayed or discarded meanwhile: list them again",
+    async def _do(
+        self, action: str, letters: Sequence[Any], status: str, deed: Deed, behind: Collection[tuple[str, str]] = ()
+    ) -> Any:
+        """`behind` are the keys in which something may go on afterwards."""
+        self._refuse_inside(f"dead_letters.{action.replace(' ', '_')}()")
+        outcome: int | DeadLetterOutcome
+        match letters:
+            case [DeadLetterSelection() as selection] if selection.status == status:
+                outcome = await in_batches(self._database, selection, deed)
+            case [DeadLetterSelection() as selection]:
+                why = f"it holds letters with the status {selection.status!r}"
+                fix = f"Select some with select(status={status!r})"
+                raise OperationRefusedError(action, "a selection", why, fix)
+            case _:
+                outcome = await all_or_none(self._database, action, letters, status, deed)
+        # Once for all of them: a key may have many letters. If the process ends before, the sweep lets them go.
+        await self._parked.release_first(behind)
+        self._wake()
+        return outcome
+
+    def _recorded(self, deed: Deed, action: str, actor: str, reason: str | None, detail: str | None = None) -> Deed:
+        async def recorded(connection: AsyncConnection, rows: Sequence[RowMapping]) -> Mapping[int, Refusal]:
+            refused = await deed(connection, rows)
+            done = (row for row in rows if row["position"] not in refused)
+            subjects = [f"{row['subscriber_id']} {row['event_id']}" for row in done]
+            await trail.record_each(
+                connection, self._database.tables, subjects, actor=actor, action=action, reason=reason, detail=detail
             )
-        return found
+            return refused
 
-    async def _decide(self, connection: AsyncConnection, position: int, before: str, after: str) -> None:
-        # Its age counts from now: cleaning would remove an old letter before a person can think again.
-        await self._parked.set_status(connection, position, before, after, died_at=database_now())
-
-    async def _replay(
-        self, connection: AsyncConnection, row: RowMapping, actor: str, reason: str | None, *, force: bool
-    ) -> None:
-        self._runtime.reached("replay.midway")
-        age = self._runtime.now() - row["parked_at"]
-        if age > self._horizon and not force:
-            raise OperationRefusedError(
-                "replay",
-                f"dead letter {row['position']}",
-                f"it is {age.days} days old and deduplication reaches back {self._horizon.days} days",
-                "Make sure that its effect did not happen meanwhile, then use force=True",
-            )
-        if row["subscriber_id"] == SENDING_SIDE:
-            await self._send_again(connection, row)
-        else:
-            await self._parked.set_status(
-                connection, row["position"], DEAD, RETRY, attempts=0, next_attempt_at=row["parked_at"], died_at=None
-            )
-        await self._record(connection, "replay", row, actor, reason)
-
-    async def _send_again(self, connection: AsyncConnection, row: RowMapping) -> None:
-        try:
-            envelope = from_headers(row["topic"], json.loads(row["headers"]), bytes(row["body"]))
-        except UnreadableMessageError as error:
-            raise OperationRefusedError(
-                "replay", f"dead letter {row['position']}", str(error), "Discard it and publish the event anew"
-            ) from error
-        values = {
-            "slot": slot_of(envelope.key, envelope.event_id),
-            "event_id": envelope.event_id,
-            "topic": envelope.topic,
-            "type": envelope.type,
-            "version": envelope.version,
-            "partition_key": envelope.key,
-            "body": envelope.body,
-            "headers": headers_column(envelope.headers, envelope.callback),
-            "source": envelope.source,
-            "occurred_on": envelope.occurred_on,
-            "delay": None,
-            "at": None,
-            "attempts": 0,
-            "correlation_id": envelope.correlation_id,
-            "causation_id": envelope.causation_id,
-            "traceparent": envelope.traceparent,
-            "module": envelope.source.rsplit("/", 1)[-1],
-            "cause": "replay",
-        }
-        await OutboxInsert(self._database.tables).execute(connection, [values])
-        await connection.execute(
-            self._database.tables.parked.delete().where(self._database.tables.parked.c.position == row["position"])
-        )
-
-    def _edited(self, row: RowMapping, changes: Mapping[str, Any]) -> Received:
-        if row["subscriber_id"].startswith("@"):
-            raise OperationRefusedError(
-                "edit and replay",
-                f"dead letter {row['position']}",
-                f"it belongs to {row['subscriber_id']}, not to a handler",
-                "Replay it as it is, or publish a new event",
-            )
-        before = from_headers(row["topic"], json.loads(row["headers"]), bytes(row["body"]))
-        identity = self._runtime.new_id()
-        try:
-            data = {**json.loads(before.body), **changes, "event_id": str(identity)}
-            after = Envelope(
-                event_id=identity,
-                topic=before.topic,
-                type=before.type,
-                version=before.version,
-                body=json.dumps(data, allow_nan=False).encode(),
-                occurred_on=before.occurred_on,
-                source=before.source,
-                key=before.key,
-                correlation_id=before.correlation_id,
-                causation_id=before.causation_id,
-                traceparent=before.traceparent,
-                callback=before.callback,
-                headers={**before.headers, "edited-from": str(before.event_id)},
-            )
-            received = Received(after, self._catalog, self._limits)
-        except (UnreadableMessageError, ValueError, TypeError) as error:
-            raise OperationRefusedError(
-                "edit and replay", f"dead letter {row['position']}", str(error), "Give values that the contract allows"
-            ) from error
-        event = received.as_class(received.entry.event_class)
-        unknown = set(changes) - set(type(event).model_fields)
-        key = partition_key_of(event)
-        if unknown or (key is not None and key != before.key):
-            why = f"the contract has no {', '.join(sorted(unknown))}" if unknown else "its partition key would change"
-            raise OperationRefusedError(
-                "edit and replay", f"dead letter {row['position']}", why, "Change other values, or publish a new event"
-            )
-        return received
-
-    async def _record(
-        self,
-        connection: AsyncConnection,
-        action: str,
-        row: RowMapping,
-        actor: str,
-        reason: str | None,
-        detail: str | None = None,
-    ) -> None:
-        subject = f"{row['subscriber_id']} {row['event_id']}"
-        await trail.record(
-            connection, self._database.tables, actor=actor, action=action, subject=subject, reason=reason, detail=detail
-        )
+        return recorded
 
 
-def _letter(row: RowMapping) -> DeadLetter:
-    names = DeadLetter.__dataclass_fields__
-    return DeadLetter(**{**{name: row[name] for name in names}, "headers": json.loads(row["headers"])})
+def _keys_of(rows: Iterable[RowMapping]) -> Iterable[tuple[str, str]]:
+    """Subscribers and keys in which letters may stand in the way of others."""
+    return ((row["subscriber_id"], row["partition_key"]) for row in rows if row["partition_key"] is not None)

@@ -8,7 +8,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Dialect, Integer, LargeBinary, String, Text, Uuid, all_, any_, bindparam
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Dialect,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    Uuid,
+    all_,
+    any_,
+    bindparam,
+    type_coerce,
+)
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
@@ -18,6 +31,7 @@ from sqlalchemy.types import TypeDecorator
 __all__ = [
     "MYSQL",
     "MYSQL_NOW",
+    "NOW",
     "Bytes",
     "EventId",
     "Hash",
@@ -119,6 +133,10 @@ def _postgresql_now(_element: Any, _compiler: Any, **_options: Any) -> str:
 @compiles(database_now, *MYSQL)
 def _mysql_now(_element: Any, _compiler: Any, **_options: Any) -> str:
     return MYSQL_NOW
+
+
+NOW = type_coerce(database_now(), Moment()).label("now")
+"""The database's clock, as a moment."""
 
 
 def one_of(column: ColumnElement[Any], parameter: str, dialect: str) -> ColumnElement[bool]:

@@ -9,16 +9,18 @@ Claiming compares the number of attempts and counts up, in one statement; finish
 number. So of two runs of one retry only one can commit, on every database and without a lease.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Select, Table, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Select, Table, case, delete, func, insert, literal, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import CursorResult, RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mediator.storage.columns import MYSQL, database_now, milliseconds
+from mediator.storage.attempts import begun, failed, taken_back
+from mediator.storage.columns import MYSQL, NOW, database_now, milliseconds
 from mediator.storage.database import Database
 
 __all__ = ["BLOCKED", "DEAD", "DISCARDED", "RETRY", "RUNNING", "SENDING_SIDE", "ParkedTable"]
@@ -32,6 +34,8 @@ RUNNING: Final = "running"
 
 SENDING_SIDE: Final = "@outbox"
 """The subscriber id of what could not be sent."""
+
+_KEYS_AT_ONCE = 500
 
 
 class ParkedTable:
@@ -47,7 +51,11 @@ class ParkedTable:
         """Store a delivery; `delay` says when its next attempt is due, None that none is planned."""
         due = {} if delay is None else {"next_attempt_at": database_now() + milliseconds(delay)}
         died = {"died_at": database_now()} if values["status"] == DEAD else {}
-        await connection.execute(insert(self._parked).values(**values, **due, **died))
+        tried: dict[str, Any] = {}
+        if values.get("attempts") and values.get("error_type"):
+            now = (await connection.execute(select(NOW))).scalar_one()
+            tried["history"] = failed(begun(None, values["attempts"], now), now, values)
+        await connection.execute(insert(self._parked).values(**values, **due, **died, **tried))
 
     async def blocks(self, connection: AsyncConnection, subscriber_id: str, key: str) -> bool:
         """Whether an earlier delivery of this key is parked, so that later ones have to wait behind it."""
@@ -113,13 +121,14 @@ class ParkedTable:
     async def claim(self, position: int, attempts: int, delay: timedelta) -> bool:
         """Count an attempt before it runs, so that one which kills the process is counted too; False when it runs."""
         async with self._database.begin() as connection:
-            free = select(self._parked.c.position).where(*self._at(position, attempts))
-            if (await connection.execute(free.with_for_update(skip_locked=True))).first() is None:
+            free = self._tried(position, attempts).with_for_update(skip_locked=True)
+            if (tried := (await connection.execute(free)).first()) is None:
                 return False
             return await self._change(
                 connection,
                 self._at(position, attempts),
                 attempts=attempts + 1,
+                history=begun(tried.history, attempts + 1, tried.now),
                 next_attempt_at=database_now() + milliseconds(delay),
                 reason=RUNNING,
             )
@@ -127,10 +136,13 @@ class ParkedTable:
     async def unclaim(self, position: int, attempts: int) -> None:
         """Take a counted attempt back: it was interrupted by the shutdown, not by a fault."""
         async with self._database.begin() as connection:
+            if (tried := (await connection.execute(self._tried(position, attempts))).first()) is None:
+                return
             await self._change(
                 connection,
                 self._at(position, attempts),
                 attempts=attempts - 1,
+                history=taken_back(tried.history),
                 next_attempt_at=database_now(),
                 reason="interrupted",
             )
@@ -142,25 +154,19 @@ class ParkedTable:
 
     async def fail(self, position: int, attempts: int, delay: timedelta, facts: Mapping[str, Any]) -> bool:
         """Record why an attempt failed, and when the next one is due."""
-        async with self._database.begin() as connection:
-            return await self._change(
-                connection,
-                self._at(position, attempts),
-                next_attempt_at=database_now() + milliseconds(delay),
-                **facts,
-            )
+        due_at = database_now() + milliseconds(delay)
+        return await self._fail(position, attempts, facts, next_attempt_at=due_at)
 
     async def die(self, position: int, attempts: int, facts: Mapping[str, Any]) -> bool:
         """Give a delivery up: from now on it waits for a person."""
+        return await self._fail(position, attempts, facts, status=DEAD, next_attempt_at=None, died_at=database_now())
+
+    async def _fail(self, position: int, attempts: int, facts: Mapping[str, Any], **values: Any) -> bool:
         async with self._database.begin() as connection:
-            return await self._change(
-                connection,
-                self._at(position, attempts),
-                status=DEAD,
-                next_attempt_at=None,
-                died_at=database_now(),
-                **facts,
-            )
+            if (tried := (await connection.execute(self._tried(position, attempts))).first()) is None:
+                return False
+            history = failed(tried.history, tried.now, facts)
+            return await self._change(connection, self._at(position, attempts), history=history, **facts, **values)
 
     async def release_next(self, connection: AsyncConnection, subscriber_id: str, key: str) -> None:
         """Let the oldest blocked delivery of a key go, unless an earlier one still stands in its way."""
@@ -174,44 +180,25 @@ class ParkedTable:
         )
         first = status.first()
         if first is not None and first.status == BLOCKED:
-            await connection.execute(
-                update(self._parked)
-                .where(row.position == first.position)
-                .values(status=RETRY, next_attempt_at=database_now())
-            )
+            await self._let_go(connection, [first.position])
+
+    async def release_first(self, keys: Iterable[tuple[str, str]]) -> None:
+        """The same for many pairs of a subscriber and a key, in transactions of its own."""
+        row, of_subscribers = self._parked.c, defaultdict[str, list[str]](list)
+        for subscriber_id, key in sorted(keys):
+            of_subscribers[subscriber_id].append(key)
+        for subscriber_id, every in of_subscribers.items():
+            for start in range(0, len(every), _KEYS_AT_ONCE):
+                some = row.partition_key.in_(every[start : start + _KEYS_AT_ONCE])
+                await self._release(self._first_of_keys(row.subscriber_id == subscriber_id, some))
 
     async def release_orphans(self, subscribers: Collection[str], at_most: int = 1_000) -> int:
         """Let blocked deliveries go that nothing stands in the way of; gives their number.
 
         One may have been parked behind another in the moment in which that one's handler committed elsewhere.
         """
-        row = self._parked.c
-        # The first of each key, in one pass: to ask of every blocked row what is before it takes PostgreSQL the square.
-        first = (
-            select(func.min(row.position).label("position"))
-            .where(row.subscriber_id.in_(list(subscribers)), row.status.in_([RETRY, BLOCKED, DEAD]))
-            .group_by(row.subscriber_id, row.partition_key)
-            .subquery()
-        )
-        free = select(row.position).join(first, first.c.position == row.position).where(row.status == BLOCKED)
+        free = self._first_of_keys(self._parked.c.subscriber_id.in_(list(subscribers)))
         return await self._release(free.limit(at_most))
-
-    async def find(
-        self, *conditions: ColumnElement[bool], limit: int | None = None, connection: AsyncConnection | None = None
-    ) -> Sequence[RowMapping]:
-        """Parked deliveries that meet all conditions, oldest first; locked in the transaction of `connection`."""
-        query = select(self._parked).where(*conditions).order_by(self._parked.c.position).limit(limit)
-        if connection is not None:
-            return (await connection.execute(query.with_for_update())).mappings().all()
-        async with self._database.read() as reading:
-            return (await reading.execute(query)).mappings().all()
-
-    async def set_status(
-        self, connection: AsyncConnection, position: int, before: str, after: str, **values: Any
-    ) -> bool:
-        """An operator's change of status; False when the delivery is not in the status `before` any more."""
-        row = self._parked.c
-        return await self._change(connection, (row.position == position, row.status == before), status=after, **values)
 
     async def unblock(self, subscriber_id: str, at_most: int = 1_000) -> None:
         """Let everything go that waits behind its key, for a subscriber that keeps no order any more."""
@@ -226,14 +213,31 @@ class ParkedTable:
         By their positions, in order: a change that finds its rows by another index locks what retries change meanwhile
         in the other direction, which MariaDB ends as a deadlock.
         """
-        row = self._parked.c
         async with self._database.read() as connection:
             positions = sorted((await connection.execute(chosen)).scalars())
         if positions:
             async with self._database.begin() as connection:
-                released = update(self._parked).where(row.position.in_(positions), row.status == BLOCKED)
-                await connection.execute(released.values(status=RETRY, next_attempt_at=database_now()))
+                await self._let_go(connection, positions)
         return len(positions)
+
+    async def _let_go(self, connection: AsyncConnection, positions: Sequence[int]) -> None:
+        row = self._parked.c
+        released = update(self._parked).where(row.position.in_(positions), row.status == BLOCKED)
+        # What is replayed at a rate has its moment already.
+        due_at = case((row.next_attempt_at > database_now(), row.next_attempt_at), else_=database_now())
+        await connection.execute(released.values(status=RETRY, next_attempt_at=due_at))
+
+    def _first_of_keys(self, *conditions: ColumnElement[bool]) -> Select[Any]:
+        """What is blocked although it is the first of its key."""
+        row = self._parked.c
+        # In one pass: to ask of every blocked row what is before it takes PostgreSQL the square.
+        first = (
+            select(func.min(row.position).label("position"))
+            .where(*conditions, row.status.in_([RETRY, BLOCKED, DEAD]))
+            .group_by(row.subscriber_id, row.partition_key)
+            .subquery()
+        )
+        return select(row.position).join(first, first.c.position == row.position).where(row.status == BLOCKED)
 
     async def rename_subscriber(self, before: str, after: str) -> None:
         """Hand what is parked for a former id to the new one; its inbox rows are known under both.
@@ -276,6 +280,10 @@ class ParkedTable:
             select(row.subscriber_id, row.status, func.count()).group_by(row.subscriber_id, row.status)
         )
         return {(subscriber_id, status): count for subscriber_id, status, count in rows}
+
+    def _tried(self, position: int, attempts: int) -> Select[Any]:
+        """What was tried so far, and the database's clock."""
+        return select(self._parked.c.history, NOW).where(*self._at(position, attempts))
 
     def _at(self, position: int, attempts: int) -> tuple[ColumnElement[bool], ...]:
         row = self._parked.c

@@ -46,11 +46,13 @@ _UNUSABLE = text(
 
 
 def _to_2(tables: Tables) -> Sequence[str]:
-    """The number of slots is written down: a toolkit with another number must not work on these rows. What is scheduled
-    is found by its event id.
+    """Parked deliveries know their attempts, what is scheduled is found by its event id, and the number of slots is
+    written down: a toolkit with another number must not work on these rows.
     """
-    meta, scheduled = tables.meta.fullname, "" if tables.dialect in MYSQL else " WHERE slot < 0"
+    on_mysql, meta = tables.dialect in MYSQL, tables.meta.fullname
+    long_text, scheduled = ("MEDIUMTEXT", "") if on_mysql else ("TEXT", " WHERE slot < 0")
     return (
+        f"ALTER TABLE {tables.parked.fullname} ADD COLUMN history {long_text}",
         f"CREATE INDEX {tables.prefix}outbox_scheduled ON {tables.outbox.fullname} (event_id){scheduled}",
         f"INSERT INTO {meta} (name, value) VALUES ('{_SLOTS}', '{SLOTS}')",  # noqa: S608 - no input
         f"UPDATE {meta} SET value = '2' WHERE name = '{_VERSION}'",  # noqa: S608 - no input
@@ -104,6 +106,11 @@ async def _verify(database: Database) -> None:
         raise SchemaError(database.name, what, f"{_GRANT} {tables.prefix}... TO the user of the application") from error
     if missing:
         await _verify_usage(database)
+        if f"table {tables.meta.fullname}" not in missing:
+            async with database.read() as connection:
+                version = await _fact(connection, tables, _VERSION)
+            if version is not None and version in UPGRADES:
+                raise _other_version(database, version)
         fix = 'Start once with MediatorApp(schema="create"), or apply the statements of app.ddl()'
         raise SchemaError(database.name, f"missing: {', '.join(missing)}", fix)
     if database.dialect != "sqlite":
@@ -115,13 +122,17 @@ async def _verify(database: Database) -> None:
         what = f"{tables.meta.fullname} does not say of which version the tables are"
         raise SchemaError(database.name, what, 'Start once with MediatorApp(schema="create")')
     if version != SCHEMA_VERSION:
-        what = f"the tables are of version {version!r}, this toolkit needs {SCHEMA_VERSION!r}"
-        upgrade = f'Start once with MediatorApp(schema="create"), or apply app.ddl(since="{version}")'
-        other = "Install the version of the toolkit that made them"
-        raise SchemaError(database.name, what, upgrade if version in UPGRADES else other)
+        raise _other_version(database, version)
     if slots != str(SLOTS):
         what = f"the outbox has {slots} slots, this toolkit has {SLOTS}"
         raise SchemaError(database.name, what, "Install the version of the toolkit that made the tables")
+
+
+def _other_version(database: Database, version: str) -> SchemaError:
+    what = f"the tables are of version {version!r}, this toolkit needs {SCHEMA_VERSION!r}"
+    upgrade = f'Start once with MediatorApp(schema="create"), or apply app.ddl(since="{version}")'
+    other = "Install the version of the toolkit that made them"
+    return SchemaError(database.name, what, upgrade if version in UPGRADES else other)
 
 
 async def take_over(database: Database, application: str) -> None:

@@ -167,6 +167,7 @@ class ParkedRow(_Rows, table=True):
     error: str | None = _text(nullable=True)
     traceback: str | None = _text(nullable=True)
     fingerprint: str | None = _text(32, nullable=True)
+    history: str | None = _text(nullable=True)
 
 
 class MetaRow(_Rows, table=True):

@@ -10,6 +10,7 @@ import pytest
 
 from mediator import Command, CommandHandler, IntegrationEventHandler, Mediator, MediatorApp
 from mediator.messaging.transport import Delivery
+from mediator.storage.dead_letters import DeadLetterTable
 from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
 from tests.support import AppFactory, effects, module_of, quick_settings
 from tests.support.interruptions import Interruption
@@ -278,7 +279,7 @@ async def test_a_retry_costs_no_attempt_wherever_it_is_cancelled(make_app: AppFa
             interruption = Interruption(number)
             await app.publish_in_own_transaction(NotedV1(text=str(number)))
             await app.drained()
-            (row,) = await retries._parked.find(limit=1)
+            (row,) = await DeadLetterTable(retries._database).find(limit=1)
             received = retries._reader.read(
                 Delivery(topic=row["topic"], headers=json.loads(row["headers"]), body=row["body"])
             )

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -8,38 +9,17 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts import partition_key_of
-from mediator import MediatorApp, RetryPolicy, Runtime
+from mediator import DeadLetter, MediatorApp, RetryPolicy, Runtime
 from mediator.errors import OperationRefusedError, PublishRefusedError, UsageError
 from mediator.messaging.cloudevents import to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Delivery
-from mediator.operations.dead_letters import DeadLetter
 from mediator.storage.parked import SENDING_SIDE
 from mediator.transports import MemoryTransport
 from tests.consuming.notes import NotedV1, RemarkedV1, at_once, eventually, listener, rows, writes
+from tests.operations.letters import Repairable, dying, positions
 from tests.support import AppFactory, effects, module_of, quick_settings
 from tests.support.databases import execute
-
-
-class Repairable:
-    """Fails until it is repaired."""
-
-    def __init__(self, message: str = "account {text} is closed") -> None:
-        self.broken, self.message, self.calls = True, message, 0
-
-    def __call__(self, handler: object, event: NotedV1) -> None:
-        self.calls += 1
-        writes(handler, event)
-        if self.broken:
-            raise LookupError(self.message.format(text=event.text))
-
-
-def dying(react: Callable[..., Any], name: str = "Send", **attributes: Any) -> type:
-    return listener(name, react, **{"retry": at_once(1), **attributes})
-
-
-async def positions(app: MediatorApp, **filters: Any) -> list[int]:
-    return [letter.position for letter in await app.dead_letters.list(**filters)]
 
 
 class TestLooking:
@@ -736,7 +716,7 @@ class TestSendingSide:
 
             assert await effects(app) == [("Send", "1")]
 
-    async def test_an_edited_replay_is_sent_or_refused_but_not_lost(self, make_app: AppFactory) -> None:
+    async def test_an_edited_replay_is_sent_as_a_new_event(self, make_app: AppFactory) -> None:
         wire = Wire()
         wire.refuses = True
 
@@ -744,11 +724,42 @@ class TestSendingSide:
             await app.publish_in_own_transaction(NotedV1(text="1"))
             await app.drained()
             wire.refuses = False
+            (letter,) = await app.dead_letters.list()
+            identity = await app.dead_letters.edit_and_replay(letter.position, {"text": "2"}, reason="typo")
+            await app.drained()
+
+            assert await effects(app) == [("Send", "2")]
+            (sent,) = await rows(app, "sent")
+            assert (sent.event_id, json.loads(sent.headers)) == (identity, {"edited-from": str(letter.event_id)})
+            assert await positions(app, status="discarded") == [letter.position]
+
+    async def test_it_is_discarded_restored_and_purged_like_any_other(self, make_app: AppFactory) -> None:
+        wire = Wire()
+        wire.refuses = True
+
+        async with self.app(make_app, wire) as app:
+            await app.publish_in_own_transaction(NotedV1(text="1"))
+            await app.drained()
+            (position,) = await positions(app, subscriber_id=SENDING_SIDE)
+            await app.dead_letters.discard(position, reason="test")
+            await app.dead_letters.restore(position)
+            await app.dead_letters.purge(await app.dead_letters.select(), reason="test", dry_run=False)
+
+            assert await rows(app, "parked") == await rows(app, "outbox") == []
+            assert [one.action for one in await rows(app, "audit")] == ["discard", "restore", "purge"]
+
+    async def test_one_that_somebody_wrote_into_the_table_cannot_be_edited(
+        self, make_app: AppFactory, database_url: str
+    ) -> None:
+        wire = Wire()
+        wire.refuses = True
+
+        async with self.app(make_app, wire) as app:
+            await app.publish_in_own_transaction(NotedV1(text="1"))
+            await app.drained()
+            await asyncio.to_thread(execute, database_url, "UPDATE mediator_parked SET headers = '{}'")
             (position,) = await positions(app)
-            try:
+            with pytest.raises(OperationRefusedError, match="edit and replay of dead letter"):
                 await app.dead_letters.edit_and_replay(position, {"text": "2"}, reason="typo")
-            except OperationRefusedError:
-                assert await positions(app) == [position]
-            else:
-                await app.drained(timedelta(seconds=5))
-                assert await effects(app) == [("Send", "2")]
+
+            assert await positions(app) == [position]

@@ -306,6 +306,7 @@ def old_tables(project: Project) -> None:
     project.migrate()
     of_table = " ON mediator_outbox" if make_url(project.url).get_backend_name() in MYSQL else ""
     execute(project.url, f"DROP INDEX mediator_outbox_scheduled{of_table}")
+    execute(project.url, "ALTER TABLE mediator_parked DROP COLUMN history")
     execute(project.url, "DELETE FROM mediator_meta WHERE name = 'slots'")
     execute(project.url, "UPDATE mediator_meta SET value = '1' WHERE name = 'schema_version'")
 
@@ -318,7 +319,7 @@ def test_tables_of_a_former_version_are_upgraded(project: Project) -> None:
         command.check(project.config)
     text = project.migrate()
 
-    assert re.findall(r"op\.(\w+)\(", text) == ["execute"] * 3
+    assert re.findall(r"op\.(\w+)\(", text) == ["execute"] * 4
     project.verify()
     assert project.is_clean()
 
@@ -334,6 +335,7 @@ def test_an_upgrade_is_done_by_its_own_statements_and_not_by_what_alembic_finds(
     def steps(tables: Tables) -> list[str]:
         audit, meta = tables.audit.fullname, tables.meta.fullname
         return [
+            f"ALTER TABLE {tables.parked.fullname} ADD COLUMN history TEXT",
             f"ALTER TABLE {audit} ADD COLUMN detail TEXT",
             f"UPDATE {audit} SET detail = 'by :actor, 100 %'",
             f"INSERT INTO {meta} (name, value) VALUES ('slots', '16')",
@@ -344,7 +346,7 @@ def test_an_upgrade_is_done_by_its_own_statements_and_not_by_what_alembic_finds(
         monkeypatch.setattr(module, "UPGRADES", {"1": steps})
     text = project.migrate()
 
-    assert re.findall(r"op\.(\w+)\(", text) == ["execute"] * 4
+    assert re.findall(r"op\.(\w+)\(", text) == ["execute"] * 5
     assert execute(project.url, "SELECT detail FROM mediator_audit") == [("by :actor, 100 %",)]
     project.verify()
 

@@ -1,6 +1,7 @@
 """Parked deliveries: of two runs of one retry only one can commit, and a key lets go one delivery at a time."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -171,6 +172,81 @@ async def test_what_dies_is_not_tried_any_more(database: Database, database_url:
     assert await due(database) == []
 
 
+async def history(url: str) -> list[tuple[int, str | None, str | None]]:
+    (row,) = await stored(url, "parked")
+    return [(one["number"], one["error_type"], one["error"]) for one in json.loads(row["history"] or "[]")]
+
+
+FACTS: dict[str, Any] = {"reason": "failed", "error_type": "ValueError", "error": "no"}
+
+
+async def test_what_is_parked_after_a_failure_knows_that_attempt(database: Database, database_url: str) -> None:
+    await park(database, **FACTS)
+
+    assert await history(database_url) == [(1, "ValueError", "no")]
+
+
+async def test_what_was_not_tried_yet_knows_no_attempt(database: Database, database_url: str) -> None:
+    await park(database, attempts=0, **FACTS)
+
+    assert await history(database_url) == []
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+async def test_an_attempt_is_known_when_it_begins_and_completed_when_it_fails(
+    database: Database, database_url: str, gives_up: bool
+) -> None:
+    await park(database, **FACTS)
+    parked, before = ParkedTable(database), datetime.now(UTC) - HOUR
+    await parked.claim(1, 1, HOUR)
+    assert await history(database_url) == [(1, "ValueError", "no"), (2, None, None)]
+
+    facts = {**FACTS, "error": "again" * 1_000}
+    assert await (parked.die(1, 2, facts) if gives_up else parked.fail(1, 2, HOUR, facts))
+
+    assert await history(database_url) == [(1, "ValueError", "no"), (2, "ValueError", ("again" * 1_000)[:500])]
+    (row,) = await stored(database_url, "parked")
+    moments = [datetime.fromisoformat(one["at"]) for one in json.loads(row["history"])]
+    assert before < moments[0] <= moments[1] < before + 2 * HOUR
+    assert row["error"] == "again" * 1_000
+
+
+async def test_an_attempt_that_never_reported_stays_without_an_error(database: Database, database_url: str) -> None:
+    await park(database, **FACTS)
+    parked = ParkedTable(database)
+    await parked.claim(1, 1, NOW)
+    await parked.claim(1, 2, NOW)
+    await parked.fail(1, 3, NOW, FACTS)
+
+    assert await history(database_url) == [(1, "ValueError", "no"), (2, None, None), (3, "ValueError", "no")]
+
+
+async def test_an_attempt_that_was_taken_back_never_was(database: Database, database_url: str) -> None:
+    await park(database, **FACTS)
+    parked = ParkedTable(database)
+    await parked.claim(1, 1, NOW)
+    await parked.unclaim(1, 2)
+
+    assert await history(database_url) == [(1, "ValueError", "no")]
+
+
+async def test_giving_up_outside_of_an_attempt_invents_none(database: Database, database_url: str) -> None:
+    await park(database, **FACTS)
+    await ParkedTable(database).die(1, 1, {**FACTS, "error": "unreadable by now"})
+
+    assert await history(database_url) == [(1, "ValueError", "no")]
+
+
+async def test_the_last_twenty_attempts_are_kept(database: Database, database_url: str) -> None:
+    await park(database, **FACTS)
+    parked = ParkedTable(database)
+    for attempt in range(2, 31):
+        await parked.claim(1, attempt - 1, NOW)
+        await parked.fail(1, attempt, NOW, FACTS)
+
+    assert [number for number, *_ in await history(database_url)] == list(range(11, 31))
+
+
 async def test_an_event_is_parked_once_for_a_subscriber(database: Database) -> None:
     identity = uuid4()
     await park(database, event_id=identity)
@@ -235,28 +311,6 @@ async def test_letting_go_waits_for_nothing_that_is_being_parked(database: Datab
         await other.commit()
 
     assert await statuses(database_url) == [RETRY, BLOCKED]
-
-
-async def test_a_status_is_changed_from_what_it_was(database: Database, database_url: str) -> None:
-    await park(database, DEAD, None)
-    parked = ParkedTable(database)
-    async with database.begin() as connection:
-        assert not await parked.set_status(connection, 1, RETRY, DISCARDED)
-        assert await parked.set_status(connection, 1, DEAD, DISCARDED, reason="by a person")
-
-    (row,) = await stored(database_url, "parked")
-    assert (row["status"], row["reason"]) == (DISCARDED, "by a person")
-
-
-async def test_what_is_looked_for_is_found_in_order(database: Database) -> None:
-    for key in ("a", "b", "a", "a"):
-        await park(database, partition_key=key)
-    parked, row = ParkedTable(database), database.tables.parked.c
-
-    assert [found["position"] for found in await parked.find(row.partition_key == "a", limit=2)] == [1, 3]
-    async with database.begin() as connection:
-        found = await parked.find(row.partition_key == "a", row.position > 1, connection=connection)
-        assert [one["position"] for one in found] == [3, 4]
 
 
 async def test_a_renamed_subscriber_takes_over_what_is_parked(database: Database, database_url: str) -> None:

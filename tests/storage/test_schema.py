@@ -182,6 +182,7 @@ async def version_1(database: Database) -> dict[str, Any]:
         await set_fact(database, "slots", None)
         of_table = " ON mediator_outbox" if database.dialect in MYSQL else ""
         await apply(database, f"DROP INDEX mediator_outbox_scheduled{of_table}")
+        await apply(database, "ALTER TABLE mediator_parked DROP COLUMN history")
     row = outbox_row()
     async with database.begin() as connection:
         await connection.execute(insert_statement(database.tables), [row])
