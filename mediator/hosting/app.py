@@ -42,6 +42,7 @@ from mediator.hosting.module import Bindings, Module
 from mediator.hosting.running import Running
 from mediator.hosting.services import DatabaseServices, refuse_inside
 from mediator.hosting.settings import ROLES, MediatorSettings, Role
+from mediator.hosting.signals import run_until_signalled
 from mediator.messaging.registry import Registry
 from mediator.messaging.supervision import shielded
 from mediator.messaging.transport import Transport
@@ -271,6 +272,13 @@ class MediatorApp:
         """Remove what has expired now instead of at the next interval; gives the number of rows."""
         refuse_inside("clean()")
         return sum([await services.cleaner.clean() for services in self._started("clean()").services])
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT, and stop in order; a second signal does not wait for what is under way.
+
+        For a process that does nothing else. In the main thread, on POSIX systems.
+        """
+        await run_until_signalled(self)
 
     async def __aenter__(self) -> Self:
         if self._running is not None or self._starting:

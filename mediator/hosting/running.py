@@ -105,6 +105,8 @@ class Running:
         for entry in registry.subscribers:
             self._listening[entry.module].add(entry)
         self._accepting, self._stopping, self._subscribing = False, False, asyncio.Lock()
+        self._cancellations = 0
+        """Of the task that stops the application, when it began to."""
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
@@ -126,7 +128,10 @@ class Running:
             if "relay" in self._roles:
                 for services in self.services:
                     await stack.enter_async_context(services.relaying())
-            yield
+            try:
+                yield
+            finally:
+                self._cancellations = _cancellations()
 
     @property
     def consumers(self) -> list[Consumer]:
@@ -238,12 +243,14 @@ class Running:
     async def _stop_consumers(self) -> None:
         self._stopping = True
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.drain_on_stop.total_seconds()
+        # A cancellation since then has ended the draining before it began.
+        patience = timedelta(0) if _cancellations() > self._cancellations else self._settings.drain_on_stop
+        deadline = loop.time() + patience.total_seconds()
         try:
             # Whoever is just being added ends with the others.
             async with self._subscribing:
                 pass
-            await together(*(retries.drain(self._settings.drain_on_stop) for retries in self.retries))
+            await together(*(retries.drain(patience) for retries in self.retries))
             left = timedelta(seconds=max(deadline - loop.time(), 0))
             await together(*(consumer.drain(left) for consumer in self.consumers))
         finally:
@@ -256,3 +263,9 @@ class Running:
 
     async def _close_relays(self) -> None:
         await shielded(together(*(services.relay.close() for services in self.services)))
+
+
+def _cancellations() -> int:
+    """How often somebody asked this task to end."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

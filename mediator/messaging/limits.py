@@ -20,7 +20,7 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Limits(BaseModel):
-    """What an envelope may hold."""
+    """What an envelope may hold, and how many of them may be published at once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,6 +30,9 @@ class Limits(BaseModel):
     headers: int = Field(default=64, ge=0, le=128)
     header_name_characters: int = Field(default=64, ge=1, le=128)
     header_value_bytes: int = Field(default=1024, ge=1, le=8192)
+    published_at_once: int = Field(
+        default=5_000, ge=1, le=1_000_000, description="integration events of one unit of work, all kept in memory"
+    )
 
     def check_headers(self, headers: Mapping[str, Any]) -> None:
         """Raise UnreadableMessageError for headers that are too many, too long or hold control characters."""

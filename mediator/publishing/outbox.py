@@ -60,6 +60,13 @@ class OutboxWriter:
         """Insert `rows` in their order, in the transaction of `connection`."""
         await self._insert.execute(connection, rows)
 
+    def check_number(self, event: object, number: int) -> None:
+        """Raise EventRefusedError for more events at once than the limit allows."""
+        if number > self._limits.published_at_once:
+            found = f"it is number {number:,} of its unit of work, and {self._limits.published_at_once:,} are allowed"
+            fix = "Publish what is many in several units of work, or raise Limits.published_at_once"
+            raise EventRefusedError(type(event).__qualname__, found, fix)
+
     def row(self, outgoing: Outgoing[Any], module: str, lineage: Lineage, origin: Origin) -> dict[str, Any]:
         """The outbox row of an event; raises EventRefusedError for what no receiver could read."""
         event = outgoing.event

@@ -116,6 +116,7 @@ class SqlUnitOfWork:
         self._owner: asyncio.Task[Any] | None = None
         self._tracked: dict[int, AggregateRoot] = {}
         self._rows: list[dict[str, Any]] = []
+        self._rows_before = 0
         self._rescheduled: set[int] = set()
         self._savepoints: dict[object, tuple[int, int, frozenset[int]]] = {}
         self._events = 0
@@ -204,8 +205,9 @@ class SqlUnitOfWork:
         self.check_task(f"publishing {type(event).__name__}")
 
         def add(outgoing: Outgoing[Any]) -> None:
-            row = self._services.outbox.row(outgoing_of(outgoing), self.context.module, self.lineage, origin)
-            self._rows.append(row)
+            outgoing, outbox = outgoing_of(outgoing), self._services.outbox
+            outbox.check_number(outgoing.event, len(self._rows) - self._rows_before + 1)
+            self._rows.append(outbox.row(outgoing, self.context.module, self.lineage, origin))
 
         proceed: _Proceed = add
         for build in reversed(self._services.middleware):
@@ -218,7 +220,7 @@ class SqlUnitOfWork:
         self._raise_failure()
         self.context, self.lineage = context, lineage
         self.instances.clear()
-        self._events = 0
+        self._events, self._rows_before = 0, len(self._rows)
         self._bound.close()
         self._bind()
 
