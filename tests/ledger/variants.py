@@ -305,13 +305,13 @@ def _outbox_after_commit() -> None:
 
 
 VARIANTS: dict[str, Callable[[], None]] = {
-    "inbox in a transaction of its own": _put("hosting.running:IdempotentConsumer", InboxApart),
-    "ack first": _put("hosting.running:Consumer", AckFirst),
+    "inbox in a transaction of its own": _put("hosting.listening:IdempotentConsumer", InboxApart),
+    "ack first": _put("hosting.listening:Consumer", AckFirst),
     "delete before publish": _put("hosting.services:Relay", DeleteFirst),
-    "dedup by class name": _put("hosting.running:Parking", ByClassName),
-    "retries forget the event id": _put("hosting.running:Parking", ForgetfulRetries),
-    "dead letters dropped": _put("hosting.running:Parking", DroppedDead),
-    "nothing waits behind a failure": _put("hosting.running:Parking", NothingWaits),
+    "dedup by class name": _put("hosting.listening:Parking", ByClassName),
+    "retries forget the event id": _put("hosting.listening:Parking", ForgetfulRetries),
+    "dead letters dropped": _put("hosting.listening:Parking", DroppedDead),
+    "nothing waits behind a failure": _put("hosting.listening:Parking", NothingWaits),
     "swallowed cancellation": _put(
         "consuming.idempotent_consumer:asyncio", SimpleNamespace(**{**vars(asyncio), "timeout": NeverExpired})
     ),

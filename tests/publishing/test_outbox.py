@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
@@ -12,10 +13,11 @@ from pydantic import Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from contracts import IntegrationEvent, PartitionKey, event_topic, partition_key_of
-from mediator import IntegrationEventHandler, MessageContext, Outgoing
+from mediator import IntegrationEventHandler, MessageContext, Outgoing, RetryPolicy
 from mediator.errors import EventRefusedError
 from mediator.messaging.limits import Limits
 from mediator.storage.columns import milliseconds
+from tests.consuming.notes import NotedV1, listener, writes
 from tests.publishing.bank import FactV1, KeyedV1, facts, published
 from tests.storage.rows import stored
 from tests.support import Account, AppFactory, Effect, effects, module_of, quick_settings
@@ -253,3 +255,43 @@ async def test_one_event_published_twice_is_sent_twice_and_handled_once(
 
 def test_a_delay_is_counted_in_milliseconds() -> None:
     assert milliseconds(timedelta(seconds=1, microseconds=1_600)) == 1_002
+
+
+async def test_more_events_at_once_than_anybody_wants_in_memory_are_refused(
+    make_app: AppFactory, database_url: str
+) -> None:
+    async with make_app(module_of("bank")) as app:
+        with pytest.raises(EventRefusedError, match=r"FactV1 .*number 5,001 of .*, and 5,000 are allowed"):
+            await app.publish_in_own_transaction(*(FactV1(what=str(number)) for number in range(10_000)))
+
+        assert await stored(database_url, "outbox") == []
+        await app.publish_in_own_transaction(*(FactV1(what=str(number)) for number in range(5_000)))
+
+
+async def test_what_a_savepoint_took_back_does_not_count(make_app: AppFactory) -> None:
+    settings = quick_settings(limits={"published_at_once": 3})
+    async with make_app(module_of("bank"), settings=settings) as app, app.unit_of_work() as uow:
+        uow.publish(FactV1(what="1"), FactV1(what="2"))
+        with suppress(LookupError):
+            async with uow.savepoint():
+                uow.publish(FactV1(what="3"))
+                raise LookupError("back")
+        uow.publish(FactV1(what="3"))
+        with pytest.raises(EventRefusedError, match="number 4 of its unit of work"):
+            uow.publish(FactV1(what="4"))
+
+
+async def test_ten_thousand_events_out_of_one_handler_are_refused(make_app: AppFactory) -> None:
+    def react(handler: Any, event: NotedV1) -> list[FactV1]:
+        writes(handler, event)
+        return [FactV1(what=str(number)) for number in range(10_000)]
+
+    handler = listener("Flood", react, retry=RetryPolicy.never())
+    async with make_app(module_of("mail", handler)) as app:
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await app.drained()
+
+        (letter,) = await app.dead_letters.list()
+        assert letter.error is not None
+        assert "number 5,001 of its unit of work" in letter.error
+        assert await effects(app) == []
