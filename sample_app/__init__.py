@@ -1,1 +1,1 @@
-"""The sample: a shop as a modular monolith, told in nine scenarios. `README.md` says where to begin."""
+"""The sample: a shop as a modular monolith, told in fourteen scenarios. `README.md` says where to begin."""

@@ -53,10 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     numbers = range(1, len(SCENARIOS) + 1)
     parser = argparse.ArgumentParser(
         "sample_app",
-        description="A shop as a modular monolith, in nine scenarios. Every one checks what it tells.",
+        description="A shop as a modular monolith, in fourteen scenarios. Every one checks what it tells.",
         epilog="Exit status: 0 when all checks passed, 1 when one did not, 2 for a wrong command line.",
     )
-    parser.add_argument("--scenario", type=int, choices=numbers, metavar="N", help="play only scenario N (1 to 9)")
+    parser.add_argument("--scenario", type=int, choices=numbers, metavar="N", help="play only scenario N (1 to 14)")
     parser.add_argument("--seed", type=int, help="names, goods and amounts; by default, others in every run")
     parser.add_argument(
         "--database",
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--keep", action="store_true", help="keep the temporary database, and say where it is")
     parser.add_argument("--verbose", action="store_true", help="show what the toolkit logs, on standard error")
-    # For the crash scenarios: place an order and be killed.
+    # For the crash scenarios: what a process does until it is killed.
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     return parser
 

@@ -1,6 +1,9 @@
 """The shop put together: four modules, one database, one transport."""
 
+from collections.abc import Callable
+
 from sqlmodel import SQLModel
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from mediator import MediatorApp, MediatorSettings, Module, Runtime
 from mediator.messaging.transport import Transport
@@ -9,6 +12,8 @@ from sample_app.billing.application.payment_gateway import PaymentGateway
 from sample_app.billing.infrastructure import SandboxGateway
 from sample_app.billing.wiring import BillingWiring
 from sample_app.inventory.wiring import InventoryWiring
+from sample_app.notifications.domain import Mailbox
+from sample_app.notifications.infrastructure import SqlMailbox
 from sample_app.notifications.wiring import NotificationsWiring
 from sample_app.ordering.wiring import OrderingWiring
 
@@ -24,6 +29,7 @@ def make_shop(
     database: str,
     *,
     gateway: PaymentGateway | None = None,
+    mailbox: Callable[[AsyncSession], Mailbox] = SqlMailbox,
     transport: str | Transport = "memory://",
     runtime: Runtime | None = None,
 ) -> MediatorApp:
@@ -34,7 +40,7 @@ def make_shop(
             Module("ordering", package="sample_app.ordering", bindings=[OrderingWiring]),
             Module("inventory", package="sample_app.inventory", bindings=[InventoryWiring]),
             Module("billing", package="sample_app.billing", bindings=[BillingWiring(gateway or SandboxGateway())]),
-            Module("notifications", package="sample_app.notifications", bindings=[NotificationsWiring]),
+            Module("notifications", package="sample_app.notifications", bindings=[NotificationsWiring(mailbox)]),
         ],
         contracts=["sample_app.contracts"],
         database=database,

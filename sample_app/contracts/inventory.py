@@ -1,11 +1,19 @@
-"""What inventory promises to tell."""
+"""What inventory promises to tell, and what it can be asked."""
 
 from typing import Annotated
 from uuid import UUID
 
 from contracts import IntegrationEvent, PartitionKey, event_topic
 
-__all__ = ["StockRanShortV1", "StockReleasedV1", "StockReservedV1"]
+__all__ = [
+    "HoldExpiredV1",
+    "PieceScannedV1",
+    "StockAskedForV1",
+    "StockRanShortV1",
+    "StockReleasedV1",
+    "StockReservedV1",
+    "StockToldV1",
+]
 
 
 @event_topic("stock", domain="inventory")
@@ -31,3 +39,32 @@ class StockRanShortV1(IntegrationEvent):
 
     order_id: Annotated[UUID, PartitionKey()]
     sku: str
+
+
+@event_topic("holds", domain="inventory")
+class HoldExpiredV1(IntegrationEvent):
+    """The time is up in which somebody wanted to come for goods; told then, unless somebody came."""
+
+    hold_id: Annotated[UUID, PartitionKey()]
+
+
+@event_topic("scans", domain="inventory")
+class PieceScannedV1(IntegrationEvent):
+    """A piece went through the gate of the warehouse."""
+
+    sku: Annotated[str, PartitionKey()]
+
+
+@event_topic("questions", domain="inventory")
+class StockAskedForV1(IntegrationEvent):
+    """Somebody wants to know how many pieces there are."""
+
+    sku: Annotated[str, PartitionKey()]
+
+
+@event_topic("answers", domain="inventory")
+class StockToldV1(IntegrationEvent):
+    """So many pieces were available; sent to whoever asked."""
+
+    sku: Annotated[str, PartitionKey()]
+    available: int

@@ -1,7 +1,7 @@
 """What ordering promises to tell.
 
 An order is the partition key of everything that is told about it, in all modules: what happens to one order is told
-in the order in which it happened.
+in the order in which it happened. So is a product, of its prices.
 """
 
 from decimal import Decimal
@@ -10,7 +10,7 @@ from uuid import UUID
 
 from contracts import IntegrationEvent, PartitionKey, event_topic
 
-__all__ = ["OrderCancelledV1", "OrderPaidV1", "OrderPlacedV1", "OrderPlacedV2"]
+__all__ = ["OrderCancelledV1", "OrderPaidV1", "OrderPlacedV1", "OrderPlacedV2", "PriceChangedV1"]
 
 
 @event_topic("orders", domain="ordering")
@@ -51,3 +51,12 @@ class OrderCancelledV1(IntegrationEvent):
     customer_name: str
     customer_email: str
     reason: str
+
+
+@event_topic("offers", domain="ordering")
+class PriceChangedV1(IntegrationEvent):
+    """A piece of a product costs something else from now on."""
+
+    sku: Annotated[str, PartitionKey()]
+    price: Decimal
+    currency: str

@@ -1,5 +1,7 @@
 """What the handlers of notifications get for the interface that they name."""
 
+from collections.abc import Callable
+
 from injector import Module, provider
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -10,6 +12,9 @@ __all__ = ["NotificationsWiring"]
 
 
 class NotificationsWiring(Module):
+    def __init__(self, mailbox: Callable[[AsyncSession], Mailbox] = SqlMailbox) -> None:
+        self._mailbox = mailbox
+
     @provider
     def mailbox(self, session: AsyncSession) -> Mailbox:
-        return SqlMailbox(session)
+        return self._mailbox(session)

@@ -11,11 +11,15 @@ from sqlalchemy.exc import OperationalError
 from mediator import RetryPolicy
 from sample_app.__main__ import main
 from sample_app.billing.application.payments import CapturePayment
+from sample_app.inventory.application.answers import TellStock
+from sample_app.inventory.application.holds import EndHold
+from sample_app.inventory.application.labels import PrintLabel
+from sample_app.inventory.application.receive_goods import ShelvePieces
 from sample_app.inventory.application.reservations import ReleaseStock
 from sample_app.notifications.application.mails import SendReceipt
 from sample_app.ordering.application.converters import OrderPlacedV2Converter
 from sample_app.ordering.application.place_order import AwardLoyaltyPoints
-from sample_app.story import crash_before_acknowledgement, crash_before_publish
+from sample_app.story import crash_before_acknowledgement, crash_before_publish, crash_loop
 from sample_app.story.duplicates import StutteringTransport
 from sample_app.story.stage import Scenario, Stage
 
@@ -31,7 +35,7 @@ async def nothing(_handler: Any, _event: Any) -> None:
 
 
 async def survive(*_: Any, **__: Any) -> int:
-    """A process that was not killed, and ordered nothing."""
+    """A process that was not killed, and did nothing."""
     return 0
 
 
@@ -45,6 +49,11 @@ BROKEN = [
     (7, CapturePayment, "retry", RetryPolicy.fixed(10, CapturePayment.retry.first_delay)),
     (8, ReleaseStock, "handle", nothing),
     (9, OrderPlacedV2Converter, "convert", lambda _converter, _event: None),
+    (10, PrintLabel, "ordering", "none"),
+    (11, EndHold, "handle", nothing),
+    (12, TellStock, "handle", nothing),
+    (13, ShelvePieces, "max_batch", 1),
+    (14, crash_loop, "post_mails_and_die", survive),
 ]
 
 

@@ -3,12 +3,14 @@ from uuid import uuid4
 import pytest
 
 from sample_app.inventory.domain import (
+    Hold,
     Reservation,
     ReservationReleasedError,
     StockItem,
     StockRanShort,
     StockReleased,
     StockReserved,
+    StockTooLowError,
 )
 
 
@@ -72,3 +74,22 @@ def test_at_least_one_piece_arrives(quantity: int) -> None:
         item.receive(quantity)
 
     assert item.available == 1
+
+
+def test_held_pieces_are_no_longer_available() -> None:
+    item, hold_id, expiry_id = lamps(5), uuid4(), uuid4()
+
+    hold = item.hold(hold_id, 5, expiry_id)
+
+    assert hold == Hold(id=hold_id, sku="lamp", quantity=5, expiry_id=expiry_id)
+    assert item.available == 0
+    assert item.recorded_events == ()
+
+
+def test_more_than_there_is_cannot_be_held() -> None:
+    item = lamps(5)
+
+    with pytest.raises(StockTooLowError, match="6 pieces of lamp are wanted, 5 are there"):
+        item.hold(uuid4(), 6, uuid4())
+
+    assert item.available == 5

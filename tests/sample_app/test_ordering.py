@@ -14,6 +14,8 @@ from sample_app.ordering.domain import (
     OrderPlaced,
     OrderStateError,
     OrderStatus,
+    PriceChanged,
+    Promotion,
 )
 
 LAMP = Offer(sku="lamp", price=1_250, currency="EUR")
@@ -118,3 +120,17 @@ def test_blocked_customer_earns_nothing() -> None:
         customer.earn_points(1_000)
 
     assert (customer.loyalty_points, customer.recorded_events) == (0, ())
+
+
+def test_price_is_changed() -> None:
+    offer = Offer(sku="lamp", price=1_250, currency="EUR")
+
+    offer.change_price(1_100)
+
+    assert offer.price_of(2) == 2_200
+    assert offer.recorded_events == (PriceChanged("lamp", 1_100, "EUR"),)
+
+
+@pytest.mark.parametrize(("available", "promotion"), [(10, Promotion(sku="lamp")), (9, None)])
+def test_product_is_promoted_when_there_is_enough_of_it(available: int, promotion: Promotion | None) -> None:
+    assert LAMP.promote(available) == promotion

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
 from mediator.domain import DomainEvent
 from sample_app.billing.application.queries import GetInvoice
+from sample_app.inventory.application.holds import CollectGoods, HoldGoods
 from sample_app.inventory.application.queries import GetStock, StockView
 from sample_app.inventory.application.receive_goods import ReceiveGoods
+from sample_app.inventory.domain import HoldExpiredError
 from sample_app.notifications.application.queries import GetMails
 from sample_app.ordering.application.customers import RegisterCustomer
 from sample_app.ordering.application.offers import OfferProduct
@@ -99,6 +102,23 @@ async def test_reservation_that_is_told_of_after_the_cancellation_changes_nothin
         assert shop.counters.total("handled", "ordering.mark-order-reserved") == 1
         assert [order.status for order in await shop.mediator.send(GetOrders(customer_id))] == ["cancelled"]
         assert not await shop.dead_letters.list()
+
+
+@pytest.mark.every_database
+async def test_goods_whose_hold_has_just_expired_are_not_handed_out(database_url: str) -> None:
+    async with make_shop(database_url) as shop:
+        await create_tables(shop)
+        await shop.mediator.send(ReceiveGoods("lamp", 2))
+        shop.pause("inventory.end-hold")
+
+        hold_id = await shop.mediator.send(HoldGoods("lamp", 2, keep_for=timedelta(0)))
+        await shop.drained()
+        with pytest.raises(HoldExpiredError, match=f"hold {hold_id} has expired"):
+            await shop.mediator.send(CollectGoods(hold_id))
+        shop.resume("inventory.end-hold")
+        await shop.drained()
+
+        assert await shop.mediator.send(GetStock("lamp")) == StockView(available=2, reservations=0)
 
 
 def test_loyalty_points_never_leave_their_module(database_url: str) -> None:

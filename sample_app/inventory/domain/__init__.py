@@ -1,6 +1,8 @@
 """Inventory in its own words."""
 
+from sample_app.inventory.domain.hold import Hold, HoldExpiredError
 from sample_app.inventory.domain.stock_item import (
+    PriceLabel,
     Reservation,
     ReservationReleasedError,
     Stock,
@@ -8,10 +10,14 @@ from sample_app.inventory.domain.stock_item import (
     StockRanShort,
     StockReleased,
     StockReserved,
+    StockTooLowError,
     UnknownSkuError,
 )
 
 __all__ = [
+    "Hold",
+    "HoldExpiredError",
+    "PriceLabel",
     "Reservation",
     "ReservationReleasedError",
     "Stock",
@@ -19,5 +25,6 @@ __all__ = [
     "StockRanShort",
     "StockReleased",
     "StockReserved",
+    "StockTooLowError",
     "UnknownSkuError",
 ]

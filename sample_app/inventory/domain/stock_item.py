@@ -7,8 +7,10 @@ from uuid import UUID
 from sqlmodel import Field, SQLModel
 
 from mediator.domain import AggregateRoot, DomainEvent
+from sample_app.inventory.domain.hold import Hold
 
 __all__ = [
+    "PriceLabel",
     "Reservation",
     "ReservationReleasedError",
     "Stock",
@@ -16,6 +18,7 @@ __all__ = [
     "StockRanShort",
     "StockReleased",
     "StockReserved",
+    "StockTooLowError",
     "UnknownSkuError",
 ]
 
@@ -47,6 +50,14 @@ class ReservationReleasedError(Exception):
         super().__init__(f"what was set aside for order {order_id} has been released already")
 
 
+class StockTooLowError(Exception):
+    """There are fewer pieces than are wanted."""
+
+    def __init__(self, sku: str, quantity: int, available: int) -> None:
+        self.sku, self.quantity, self.available = sku, quantity, available
+        super().__init__(f"{quantity} pieces of {sku} are wanted, {available} are there")
+
+
 class UnknownSkuError(LookupError):
     """We never had that."""
 
@@ -64,6 +75,16 @@ class Reservation(SQLModel, table=True):
     sku: str = Field(index=True, max_length=40)
     quantity: int
     is_released: bool = False
+
+
+class PriceLabel(SQLModel, table=True):
+    """What was printed for the shelf; each covers the one before."""
+
+    __tablename__ = "inventory_price_label"
+
+    id: int | None = Field(default=None, primary_key=True)
+    sku: str = Field(index=True, max_length=40)
+    text: str = Field(max_length=40)
 
 
 class StockItem(AggregateRoot, SQLModel, table=True):
@@ -95,12 +116,21 @@ class StockItem(AggregateRoot, SQLModel, table=True):
         self.available += reservation.quantity
         self.record_event(StockReleased(reservation.order_id, reason))
 
+    def hold(self, hold_id: UUID, quantity: int, expiry_id: UUID) -> Hold:
+        if quantity > self.available:
+            raise StockTooLowError(self.sku, quantity, self.available)
+        self.available -= quantity
+        return Hold(id=hold_id, sku=self.sku, quantity=quantity, expiry_id=expiry_id)
+
+    def label(self, text: str) -> PriceLabel:
+        return PriceLabel(sku=self.sku, text=text)
+
 
 class Stock(ABC):
-    """All stock items, and what is set aside; handed out to be changed, to one after the other."""
+    """All stock items, and what is set aside or held; handed out to be changed, to one after the other."""
 
     @abstractmethod
-    def add(self, kept: StockItem | Reservation) -> None: ...
+    def add(self, kept: StockItem | Reservation | Hold | PriceLabel) -> None: ...
 
     @abstractmethod
     async def item(self, sku: str) -> StockItem:
@@ -109,3 +139,7 @@ class Stock(ABC):
     @abstractmethod
     async def reservation(self, order_id: UUID) -> Reservation:
         """What is set aside for an order; raises LookupError."""
+
+    @abstractmethod
+    async def take_hold(self, hold_id: UUID) -> Hold:
+        """What is held, which is then held no more; raises LookupError."""

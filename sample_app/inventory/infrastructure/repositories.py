@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from sample_app.inventory.domain import Reservation, Stock, StockItem, UnknownSkuError
+from sample_app.inventory.domain import Hold, PriceLabel, Reservation, Stock, StockItem, UnknownSkuError
 
 __all__ = ["SqlStock"]
 
@@ -13,7 +13,7 @@ class SqlStock(Stock):
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
 
-    def add(self, kept: StockItem | Reservation) -> None:
+    def add(self, kept: StockItem | Reservation | Hold | PriceLabel) -> None:
         self.session.add(kept)
 
     async def item(self, sku: str) -> StockItem:
@@ -27,3 +27,10 @@ class SqlStock(Stock):
         if reservation is None:
             raise LookupError(f"nothing is set aside for order {order_id}")
         return reservation
+
+    async def take_hold(self, hold_id: UUID) -> Hold:
+        hold = await self.session.get(Hold, hold_id, with_for_update=True)
+        if hold is None:
+            raise LookupError(f"there is no hold {hold_id}")
+        await self.session.delete(hold)
+        return hold

@@ -3,7 +3,9 @@
 The mail is put into the outgoing mailbox in the transaction of the inbox row: an event that arrives twice is told once.
 """
 
-from mediator import IntegrationEventHandler, MessageContext
+from datetime import timedelta
+
+from mediator import IntegrationEventHandler, MessageContext, RetryPolicy
 from sample_app.contracts import OrderCancelledV1, OrderPaidV1
 from sample_app.notifications.domain import Mail, Mailbox
 
@@ -11,6 +13,8 @@ __all__ = ["SendCancellation", "SendReceipt"]
 
 
 class SendReceipt(IntegrationEventHandler[OrderPaidV1]):
+    retry = RetryPolicy.exponential(attempts=3, first_delay=timedelta(milliseconds=20))
+
     def __init__(self, mailbox: Mailbox, context: MessageContext) -> None:
         self.mailbox = mailbox
         self.context = context

@@ -7,10 +7,16 @@ module.
 from decimal import Decimal
 
 from mediator import IntegrationEventConverter
-from sample_app.contracts import OrderCancelledV1, OrderPaidV1, OrderPlacedV1, OrderPlacedV2
-from sample_app.ordering.domain import Customers, OrderCancelled, OrderPaid, OrderPlaced
+from sample_app.contracts import OrderCancelledV1, OrderPaidV1, OrderPlacedV1, OrderPlacedV2, PriceChangedV1
+from sample_app.ordering.domain import Customers, OrderCancelled, OrderPaid, OrderPlaced, PriceChanged
 
-__all__ = ["OrderCancelledConverter", "OrderPaidConverter", "OrderPlacedConverter", "OrderPlacedV2Converter"]
+__all__ = [
+    "OrderCancelledConverter",
+    "OrderPaidConverter",
+    "OrderPlacedConverter",
+    "OrderPlacedV2Converter",
+    "PriceChangedConverter",
+]
 
 
 class OrderPlacedConverter(IntegrationEventConverter[OrderPlaced, OrderPlacedV1]):
@@ -52,3 +58,8 @@ class OrderCancelledConverter(IntegrationEventConverter[OrderCancelled, OrderCan
             customer_email=customer.email,
             reason=event.reason,
         )
+
+
+class PriceChangedConverter(IntegrationEventConverter[PriceChanged, PriceChangedV1]):
+    def convert(self, event: PriceChanged) -> PriceChangedV1:
+        return PriceChangedV1(sku=event.sku, price=Decimal(event.price).scaleb(-2), currency=event.currency)

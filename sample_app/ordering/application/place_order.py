@@ -25,7 +25,7 @@ class PlaceOrderHandler(CommandHandler[PlaceOrder, UUID]):
         self.offers = offers
 
     async def handle(self, command: PlaceOrder) -> UUID:
-        offer = await self.offers.get(command.sku)
+        offer = await self.offers.look_up(command.sku)
         order = Order.place(command.customer_id, offer, command.quantity)
         self.orders.add(order)
         return order.id

@@ -1,7 +1,7 @@
 """Ordering in its own words."""
 
 from sample_app.ordering.domain.customer import Customer, CustomerBlockedError, Customers, LoyaltyPointsEarned
-from sample_app.ordering.domain.offer import Offer, Offers
+from sample_app.ordering.domain.offer import Offer, Offers, PriceChanged, Promotion
 from sample_app.ordering.domain.order import (
     Order,
     OrderCancelled,
@@ -26,4 +26,6 @@ __all__ = [
     "OrderStateError",
     "OrderStatus",
     "Orders",
+    "PriceChanged",
+    "Promotion",
 ]

@@ -4,13 +4,16 @@ What is handed out to be changed is locked until then: of two handlers that work
 what the first has left.
 """
 
+from typing import TypeVar
 from uuid import UUID
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from sample_app.ordering.domain import Customer, Customers, Offer, Offers, Order, Orders
+from sample_app.ordering.domain import Customer, Customers, Offer, Offers, Order, Orders, Promotion
 
 __all__ = ["SqlCustomers", "SqlOffers", "SqlOrders"]
+
+T = TypeVar("T")
 
 
 class SqlOrders(Orders):
@@ -21,10 +24,7 @@ class SqlOrders(Orders):
         self.session.add(order)
 
     async def get(self, order_id: UUID) -> Order:
-        order = await self.session.get(Order, order_id, with_for_update=True)
-        if order is None:
-            raise LookupError(f"there is no order {order_id}")
-        return order
+        return _found(await self.session.get(Order, order_id, with_for_update=True), f"order {order_id}")
 
 
 class SqlCustomers(Customers):
@@ -35,27 +35,27 @@ class SqlCustomers(Customers):
         self.session.add(customer)
 
     async def get(self, customer_id: UUID) -> Customer:
-        return _found(await self.session.get(Customer, customer_id, with_for_update=True), customer_id)
+        return _found(await self.session.get(Customer, customer_id, with_for_update=True), f"customer {customer_id}")
 
     async def look_up(self, customer_id: UUID) -> Customer:
-        return _found(await self.session.get(Customer, customer_id), customer_id)
+        return _found(await self.session.get(Customer, customer_id), f"customer {customer_id}")
 
 
 class SqlOffers(Offers):
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
 
-    def add(self, offer: Offer) -> None:
-        self.session.add(offer)
+    def add(self, made: Offer | Promotion) -> None:
+        self.session.add(made)
 
     async def get(self, sku: str) -> Offer:
-        offer = await self.session.get(Offer, sku)
-        if offer is None:
-            raise LookupError(f"there is no offer for {sku}")
-        return offer
+        return _found(await self.session.get(Offer, sku, with_for_update=True), f"offer for {sku}")
+
+    async def look_up(self, sku: str) -> Offer:
+        return _found(await self.session.get(Offer, sku), f"offer for {sku}")
 
 
-def _found(customer: Customer | None, customer_id: UUID) -> Customer:
-    if customer is None:
-        raise LookupError(f"there is no customer {customer_id}")
-    return customer
+def _found(row: T | None, what: str) -> T:
+    if row is None:
+        raise LookupError(f"there is no {what}")
+    return row
