@@ -134,14 +134,30 @@ async def test_whoever_waits_sees_what_the_one_before_did(database: Database) ->
     assert await task == "done"
 
 
+class Alone:
+    """A place for one at a time."""
+
+    def __init__(self) -> None:
+        self.inside = self.visits = 0
+
+    async def stay(self, seconds: float) -> None:
+        self.inside += 1
+        assert self.inside == 1, "somebody else has the key as well"
+        await asyncio.sleep(seconds)
+        self.inside -= 1
+        self.visits += 1
+
+
 async def test_two_that_want_the_same_keys_do_not_wait_crosswise(database: Database) -> None:
-    keys = ["a", "b", "c"]
+    keys, alone = ["a", "b", "c"], Alone()
 
     async def work(number: int) -> None:
         async with holding(database, *(keys if number % 2 else reversed(keys))):
-            await asyncio.sleep(0.001)
+            await alone.stay(0.001)
 
     await asyncio.gather(*(work(number) for number in range(12)))
+
+    assert alone.visits == 12
 
 
 async def test_in_another_order_they_would(database: Database) -> None:
@@ -159,12 +175,16 @@ async def test_in_another_order_they_would(database: Database) -> None:
 
 
 async def test_many_that_need_a_new_key_at_once_get_it_in_turn(database: Database) -> None:
+    alone = Alone()
+
     # Of several transactions that insert the same row, MariaDB and MySQL end all but one.
     async def work() -> None:
         async with holding(database, "brand new"):
-            await asyncio.sleep(0.01)
+            await alone.stay(0.01)
 
     await asyncio.gather(*(work() for _ in range(8)))
+
+    assert alone.visits == 8
 
 
 async def test_whoever_is_cancelled_while_waiting_takes_nothing(database: Database) -> None:
