@@ -44,6 +44,7 @@ class Topic:
     version: str
     internal: bool
     name: str
+    local: bool = False
 
     def __post_init__(self) -> None:
         _require(_SEGMENT, self.domain, "domain", "use one segment of a-z, 0-9 and single hyphens, such as 'ordering'")
@@ -51,6 +52,8 @@ class Topic:
         _require(_SEGMENT, self.name, "name", "pass name= with a-z, 0-9 and single hyphens, such as 'order-placed'")
         if self.version:
             _require(_VERSION, self.version, "version", "use 'v' and a number up to 999999, or an empty text for none")
+        if self.local and not self.internal:
+            raise TopicError("local=True", "what never leaves its application is not public", "pass internal=True too")
         if _VERSION.fullmatch(self.name) or len(self.type) > MAX_TYPE_LENGTH:
             advice = f"pass name= with something that is no version, and at most {MAX_TYPE_LENGTH} characters in all"
             raise TopicError(f"name {self.name!r}", "it cannot be told from a version, or is too long", advice)
@@ -98,6 +101,7 @@ def event_topic(
     domain: str,
     version: str = "v1",
     internal: bool = False,
+    local: bool = False,
     pluralize: bool = True,
     name: str | None = None,
 ) -> Callable[[type[E]], type[E]]:
@@ -105,6 +109,7 @@ def event_topic(
 
     A text is the topic itself, in lower case. An entity class gives its name in kebab case, in the plural unless
     `pluralize` is false. `name` replaces the wire name, which is the event's class name without suffix and version.
+    What is `local` is handled within the application that publishes it, and never goes to a broker.
     """
 
     def decorate(event_class: type[E]) -> type[E]:
@@ -115,6 +120,7 @@ def event_topic(
                 domain=domain.lower(),
                 version=version.lower(),
                 internal=internal,
+                local=local,
                 name=wire_name(event_class.__name__) if name is None else name,
             )
         except TopicError as error:

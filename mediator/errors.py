@@ -5,7 +5,8 @@
     │   ├── WiringError                every fault of the wiring at once
     │   ├── SettingsError              an argument of MediatorApp, Module or a handler's attribute
     │   ├── SchemaError                the toolkit's tables are missing, of another version, or another's
-    │   └── DatabaseUnavailableError   the database cannot be used
+    │   ├── DatabaseUnavailableError   the database cannot be used
+    │   └── BrokerError                the broker of a transport cannot be used
     ├── UsageError                     a call that cannot be right, made by the application
     │   ├── NotRunningError            the application is not started, or already stopped
     │   ├── RoleError                  this process has another role
@@ -42,6 +43,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 __all__ = [
+    "BrokerError",
     "ClaimBusyError",
     "CommitOutcomeUnknownError",
     "ConcurrentUseError",
@@ -91,7 +93,7 @@ class ConfigurationError(MediatorError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with the wiring: where it is, what it is, what to do."""
+    """One thing that is wrong, with the wiring or with a broker: where it is, what it is, what to do."""
 
     kind: str
     where: str
@@ -133,6 +135,14 @@ class DatabaseUnavailableError(ConfigurationError):
     def __init__(self, database: str, why: str, fix: str) -> None:
         self.database, self.why, self.fix = database, why, fix
         super().__init__(f"database {database} cannot be used: {why}. {fix}")
+
+
+class BrokerError(ConfigurationError):
+    """The broker of a transport cannot be used as it is."""
+
+    def __init__(self, transport: str, what: str, fix: str) -> None:
+        self.transport, self.what, self.fix = transport, what, fix
+        super().__init__(f"transport {transport}: {what}. {fix}")
 
 
 class UsageError(MediatorError):

@@ -47,3 +47,7 @@ class MessageContext:
     """The publisher's own headers."""
     response: Response = field(default_factory=Response)
     """Where the returned events go, and with which headers."""
+    skipped: tuple[UUID, ...] = ()
+    """With `when_dead = "skip"`: the earlier events of this key that are dead, or are being replayed just now; at most
+    twenty, the oldest first.
+    """

@@ -95,6 +95,10 @@ class _Subscriber:
     """What to do when something that this handler depends on is away."""
     ordering: ClassVar[Literal["key", "none"]] = "none"
     """"key": a failing event holds back the later events of its partition key, for this handler."""
+    when_dead: ClassVar[Literal["block", "skip"]] = "block"
+    """With `ordering = "key"`: behind a dead event its key waits for a person, or goes on without it ("skip"). Then the
+    later ones are told of it by `MessageContext.skipped`.
+    """
     concurrency: ClassVar[int] = 8
     """How many events of this handler may be under way at once in this process; of batches, how many batches."""
     timeout: ClassVar[timedelta] = timedelta(seconds=30)

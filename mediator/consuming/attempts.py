@@ -1,7 +1,10 @@
 """One attempt, whoever makes it: what a handler is told, how it is called, and whose failure an error is."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
+from uuid import UUID
+
+import structlog
 
 from mediator.application import HandlingMiddleware, MessageContext, Response
 from mediator.application.converters import publishables
@@ -12,13 +15,16 @@ from mediator.messaging.catalog import Received
 from mediator.messaging.handling import HandlingUnitOfWork
 from mediator.messaging.lineage import Lineage
 
-__all__ = ["handle", "inside_middleware", "known_of", "publish_answers", "requested"]
+__all__ = ["handle", "inside_middleware", "known_of", "publish_answers", "requested", "turn_to"]
 
+log = structlog.get_logger(__name__)
 _Proceed: TypeAlias = Callable[[Any], Awaitable[None]]
 
 
-def known_of(subscriber: Subscriber, received: Received, attempt: int) -> tuple[MessageContext, Lineage]:
-    """What a unit of work that handles the event knows of it."""
+def known_of(
+    subscriber: Subscriber, received: Received, attempt: int, skipped: Sequence[UUID] = ()
+) -> tuple[MessageContext, Lineage]:
+    """What a unit of work that handles the event knows of it; `skipped` are the dead ones of its key."""
     envelope = received.envelope
     context = MessageContext(
         message_id=envelope.event_id,
@@ -30,6 +36,7 @@ def known_of(subscriber: Subscriber, received: Received, attempt: int) -> tuple[
         topic=envelope.topic,
         partition_key=envelope.key,
         attempt=attempt,
+        skipped=tuple(skipped),
         traceparent=envelope.traceparent,
         headers=envelope.headers,
         response=Response(envelope.callback),
@@ -37,6 +44,16 @@ def known_of(subscriber: Subscriber, received: Received, attempt: int) -> tuple[
     return context, Lineage(
         context.correlation_id, envelope.event_id, subscriber.id, envelope.causation_id, envelope.traceparent
     )
+
+
+def turn_to(
+    uow: HandlingUnitOfWork, subscriber: Subscriber, received: Received, attempt: int, skipped: Sequence[UUID]
+) -> None:
+    """Handle the event from now on; what of its key is skipped is told to the handler and the log."""
+    uow.turn_to(*known_of(subscriber, received, attempt, skipped))
+    if skipped:
+        dead = [str(one) for one in skipped]
+        log.info("key.went_on", subscriber=subscriber.id, event_id=str(uow.context.message_id), skipped=dead)
 
 
 async def handle(

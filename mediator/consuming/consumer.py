@@ -22,16 +22,19 @@ from mediator.consuming.group_commit import GroupCommit
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
 from mediator.consuming.lanes import Lanes
 from mediator.consuming.reading import Reader
+from mediator.consuming.sharing import LaneShare
 from mediator.consuming.subscriber import Subscriber, listeners
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.catalog import Received
 from mediator.messaging.supervision import ended, every, keep_running, together
 from mediator.messaging.transport import Delivery, Settlement, Subscription, Transport
+from mediator.storage.slots import SlotLocks
 
 __all__ = ["Consumer", "ConsumerSettings"]
 
 log = structlog.get_logger(__name__)
 _FETCH_TIMEOUT = timedelta(seconds=1)
+_EXTEND_SECONDS = 10.0
 _STORE_PAUSE_SECONDS = 1.0
 
 
@@ -58,7 +61,8 @@ class _Open:
     """A delivery that is not settled yet."""
 
     delivery: Delivery
-    handlers_left: int
+    subscription: Subscription
+    handlers_left: int = 0
     settlement: Settlement = Settlement.ACK
 
 
@@ -79,23 +83,26 @@ class Consumer:
         reader: Reader,
         idempotent: IdempotentConsumer,
         group_commit: GroupCommit,
-        transport: Transport,
+        transports: Sequence[Transport],
         settings: ConsumerSettings,
         runtime: Runtime,
         paused: set[str],
+        locks: SlotLocks | None,
     ) -> None:
         self.group = group
         self.lanes: dict[str, Lanes[_Part]] = {}
         self._subscribers: dict[str, Subscriber] = {}
         self._receives: frozenset[str] = frozenset()
-        self._reader, self._idempotent, self._transport = reader, idempotent, transport
+        self._reader, self._idempotent, self._transports = reader, idempotent, transports
         self._group_commit = group_commit
         self._settings, self._runtime, self._paused = settings, runtime, paused
         self._open: set[_Open] = set()
+        self._share = None if locks is None else LaneShare(locks, self._busy_lanes)
         self._settled = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
+        """One for each transport; that of the broker, which may have lanes, is the first."""
 
     @property
     def is_idle(self) -> bool:
@@ -118,15 +125,14 @@ class Consumer:
         for lanes in self.lanes.values():
             lanes.start()
         topics = self.topics
-        if self._subscription is None:
-            self._subscription = await self._transport.subscribe(self.group, sorted(topics), self._settings.prefetch)
-            relieve = every(self._settings.set_aside_after.total_seconds() / 2, self._relieve)
-            self._tasks = [
-                asyncio.create_task(keep_running(name, loop), name=name)
-                for name, loop in ((f"consumer.{self.group}", self._run), (f"relief.{self.group}", relieve))
-            ]
+        if not self._subscriptions:
+            for transport in self._transports:
+                joined = await transport.subscribe(self.group, sorted(topics), self._settings.prefetch)
+                self._subscriptions.append(joined)
+            self._start()
         elif more := topics - self._receives:
-            await self._subscription.widen(sorted(more))
+            for subscription in self._subscriptions:
+                await subscription.widen(sorted(more))
         self._receives = topics
 
     async def drain(self, within: timedelta) -> None:
@@ -134,6 +140,8 @@ class Consumer:
         self._stopping = True
         try:
             async with asyncio.timeout(within.total_seconds()):
+                if self._share is not None and self._subscriptions:
+                    await self._share.stop(self._subscriptions[0])
                 while self._open:
                     self._settled.clear()
                     await self._settled.wait()
@@ -147,27 +155,41 @@ class Consumer:
         for task in self._tasks:
             task.cancel()
         await ended(self._tasks)
-        if self._subscription is not None:
-            await self._subscription.close()
+        try:
+            await together(*(subscription.close() for subscription in self._subscriptions))
+        finally:
+            if self._share is not None:
+                await self._share.end()
 
     def _lanes_of(self, subscriber: Subscriber) -> Lanes[_Part]:
         work = partial(self._work, subscriber)
         entry = subscriber.entry
         return Lanes(subscriber.id, work, self._runtime.monotonic, workers=entry.concurrency, together=entry.max_batch)
 
-    async def _run(self) -> None:
-        subscription = self._subscription
-        assert subscription is not None, "start() subscribes first"  # noqa: S101 - for the type checker
+    def _start(self) -> None:
+        relieve = every(self._settings.set_aside_after.total_seconds() / 2, self._relieve)
+        loops = [("relief", relieve), ("extension", every(_EXTEND_SECONDS, self._extend))]
+        loops.extend(("consumer", partial(self._run, subscription)) for subscription in self._subscriptions)
+        if self._share is not None:
+            loops.append(("lanes", partial(self._share.keep, self._subscriptions[0])))
+        self._tasks = [
+            asyncio.create_task(keep_running(name, loop), name=name)
+            for name, loop in ((f"{kind}.{self.group}", loop) for kind, loop in loops)
+        ]
+
+    async def _run(self, subscription: Subscription) -> None:
         while not self._stopping:
             room = self._settings.prefetch - len(self._open)
             if room <= 0:
                 self._settled.clear()
                 await self._settled.wait()
                 continue
-            for delivery in await subscription.fetch(room, _FETCH_TIMEOUT):
+            fetched = [_Open(delivery, subscription) for delivery in await subscription.fetch(room, _FETCH_TIMEOUT)]
+            self._open.update(fetched)
+            for open_delivery in fetched:
                 self._runtime.reached("consumer.received")
                 try:
-                    await self._receive(delivery)
+                    await self._receive(open_delivery)
                 except Exception:
                     # It was given back; the others that came with it go on.
                     log.exception("consumer.receive_failed", group=self.group)
@@ -176,11 +198,17 @@ class Consumer:
     async def _relieve(self) -> None:
         await together(*(lanes.relieve(self._settings.set_aside_after) for lanes in self.lanes.values()))
 
-    async def _receive(self, delivery: Delivery) -> None:
-        open_delivery = _Open(delivery, 0)
-        self._open.add(open_delivery)
+    async def _extend(self) -> None:
+        for subscription in self._subscriptions:
+            if slow := [one.delivery for one in self._open if one.subscription is subscription]:
+                await subscription.extend(slow)
+
+    def _busy_lanes(self) -> set[int]:
+        return {one.delivery.lane for one in self._open if one.subscription is self._subscriptions[0]}
+
+    async def _receive(self, open_delivery: _Open) -> None:
         try:
-            received = self._reader.read(delivery)
+            received = self._reader.read(open_delivery.delivery)
         except UnreadableMessageError as error:
             await self._bury(open_delivery, error)
         else:
@@ -259,7 +287,6 @@ class Consumer:
 
     async def _settle(self, open_delivery: _Open) -> None:
         self._open.discard(open_delivery)
-        if self._subscription is not None:
-            await self._subscription.settle([(open_delivery.delivery, open_delivery.settlement)])
+        await open_delivery.subscription.settle([(open_delivery.delivery, open_delivery.settlement)])
         self._runtime.reached("consumer.after_ack")
         self._settled.set()

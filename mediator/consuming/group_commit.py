@@ -1,7 +1,7 @@
 """Group commit: waiting events of one handler share a transaction, for handlers with `max_batch` above 1.
 
     BEGIN; claim all of them in one statement           one is being handled elsewhere, or quarantined → one by one
-      known → skip                                      ordering "key" and the key has parked deliveries → park behind
+      known → skip                                      ordering "key" and something of the key waits → park behind
       each of the others: its handler, one after the other, in this session; or the handler once, with the list
     COMMIT
     a handler raised → ROLLBACK, and the same without that event, which is parked in the transaction of the others
@@ -19,7 +19,7 @@ from uuid import UUID
 import structlog
 
 from mediator.clock import Runtime
-from mediator.consuming.attempts import handle, inside_middleware, known_of, publish_answers, requested
+from mediator.consuming.attempts import handle, inside_middleware, known_of, publish_answers, requested, turn_to
 from mediator.consuming.idempotent_consumer import IdempotentConsumer
 from mediator.consuming.parking import Outcome, Parking
 from mediator.consuming.subscriber import Subscriber
@@ -28,6 +28,7 @@ from mediator.messaging.catalog import Received
 from mediator.messaging.handling import HandlingUnitOfWork, OpenUnitOfWork
 from mediator.storage.engines import is_transient
 from mediator.storage.inbox import Claim
+from mediator.storage.parked import MOST_SKIPPED
 
 __all__ = ["GroupCommit"]
 
@@ -96,19 +97,25 @@ class GroupCommit:
             if Claim.CONFLICT in claims.values():
                 raise _SplitError("one of them has to be quarantined")
             blocked = await parking.blocked_keys(connection, subscriber, received)
-            left = []
+            skipped = dict(await parking.skipped_of_keys(connection, subscriber, received))
+            left: list[tuple[Received, Sequence[UUID]]] = []
             for event_id, one in batch.items():
+                key = one.envelope.key
                 if claims[event_id] is Claim.DUPLICATE:
                     outcomes[event_id] = Outcome.DUPLICATE
-                elif one.envelope.key in blocked:
+                elif key in blocked:
                     outcomes[event_id] = await parking.park_behind(connection, subscriber, one)
                 elif event_id in culprits:
                     outcomes[event_id] = await parking.park_failed(connection, subscriber, one, culprits[event_id])
-                    if subscriber.keeps_order and one.envelope.key is not None:
-                        blocked.add(one.envelope.key)
+                    if key is None or not subscriber.keeps_order:
+                        continue
+                    if subscriber.skips_dead and outcomes[event_id] is Outcome.DEAD:
+                        skipped[key] = [*skipped.get(key, ()), event_id][:MOST_SKIPPED]
+                    else:
+                        blocked.add(key)
                 else:
                     outcomes[event_id] = Outcome.HANDLED
-                    left.append(one)
+                    left.append((one, skipped.get(key, ())))
             deadline = asyncio.timeout(timeout.total_seconds())
             async with deadline:
                 await self._handle(subscriber, left, uow)
@@ -119,14 +126,17 @@ class GroupCommit:
         self._runtime.reached("inbox.after_commit")
         return outcomes
 
-    async def _handle(self, subscriber: Subscriber, received: Sequence[Received], uow: HandlingUnitOfWork) -> None:
+    async def _handle(
+        self, subscriber: Subscriber, received: Sequence[tuple[Received, Sequence[UUID]]], uow: HandlingUnitOfWork
+    ) -> None:
+        """`received` are events, each with what of its key is skipped."""
         events: list[Any] = []
 
         async def gather(event: Any) -> None:
             events.append(event)
 
-        for one in received:
-            uow.turn_to(*known_of(subscriber, one, 1))
+        for one, skipped in received:
+            turn_to(uow, subscriber, one, 1, skipped)
             try:
                 if subscriber.entry.takes_batches:
                     await inside_middleware(subscriber, one, uow, gather)
@@ -138,7 +148,7 @@ class GroupCommit:
                 # Or the one that left in the session what this one's statement stumbled over: they meet again then.
                 raise _CulpritError(one.envelope.event_id) from error
         if events:
-            uow.turn_to(*known_of(subscriber, received[0], 1))
+            uow.turn_to(*known_of(subscriber, received[0][0], 1))
             result = await subscriber.invoke(subscriber.build(uow), events, uow)
             self._runtime.reached("handler.midway")
             publish_answers(subscriber, result, uow)

@@ -15,15 +15,16 @@ follows. Its outside effects are at least once, like all outside effects.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
+from uuid import UUID
 
 import structlog
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mediator.clock import Runtime
-from mediator.consuming.attempts import handle, known_of, requested
+from mediator.consuming.attempts import handle, known_of, requested, turn_to
 from mediator.consuming.parking import OUTAGE, Outcome, Parking
 from mediator.consuming.subscriber import Subscriber
 from mediator.errors import DeliveryError, HandlerTimeoutError
@@ -113,9 +114,10 @@ class IdempotentConsumer:
                 raise _TurnedAwayError(Outcome.DUPLICATE)
             self._runtime.reached("retry.after_claim")
 
-        async def begin(connection: AsyncConnection) -> None:
+        async def begin(connection: AsyncConnection) -> Sequence[UUID]:
             if not await self._parking.finish(connection, position, attempt):
                 raise _TurnedAwayError(Outcome.DUPLICATE)
+            return await self._parking.skipped(connection, subscriber, received, before=position)
 
         try:
             outcome = await self._attempt(subscriber, received, attempt, begin, count)
@@ -150,7 +152,7 @@ class IdempotentConsumer:
     async def _first_attempt(
         self, subscriber: Subscriber, received: Received, is_stopping: Callable[[], bool]
     ) -> Outcome:
-        async def begin(connection: AsyncConnection) -> None:
+        async def begin(connection: AsyncConnection) -> Sequence[UUID]:
             claim = await self._parking.claim(connection, subscriber, received)
             self._runtime.reached("inbox.after_insert")
             if claim is Claim.DUPLICATE:
@@ -159,6 +161,7 @@ class IdempotentConsumer:
                 raise _TurnedAwayError(Outcome.CONFLICT)
             if await self._parking.is_blocked(connection, subscriber, received):
                 raise _KeyBlockedError
+            return await self._parking.skipped(connection, subscriber, received)
 
         try:
             outcome = await self._attempt(subscriber, received, 1, begin)
@@ -190,10 +193,10 @@ class IdempotentConsumer:
         subscriber: Subscriber,
         received: Received,
         attempt: int,
-        begin: Callable[[AsyncConnection], Awaitable[None]],
+        begin: Callable[[AsyncConnection], Awaitable[Sequence[UUID]]],
         count: Callable[[], Awaitable[None]] | None = None,
     ) -> Outcome:
-        """One attempt in one transaction; `begin` opens it and raises when there is nothing to do.
+        """One attempt in one transaction; `begin` opens it and gives what is skipped, or raises when nothing is to do.
 
         `count` is for those that are parked, and comes before it in a transaction of its own.
         """
@@ -205,9 +208,11 @@ class IdempotentConsumer:
                     await uow.session.connection()
                 await count()
             if entry.blocking:
-                await self._begin_apart(begin)
+                skipped = await self._begin_apart(begin)
             else:
-                await begin(await uow.session.connection())
+                skipped = await begin(await uow.session.connection())
+            if skipped:
+                turn_to(uow, subscriber, received, attempt, skipped)
             deadline = asyncio.timeout(entry.timeout.total_seconds())
             try:
                 async with deadline:
@@ -227,11 +232,12 @@ class IdempotentConsumer:
         self._runtime.reached("inbox.after_commit")
         return Outcome.HANDLED
 
-    async def _begin_apart(self, begin: Callable[[AsyncConnection], Awaitable[None]]) -> None:
+    async def _begin_apart(self, begin: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Ask without holding a lock whether there is anything to do; the answer is asked for again later."""
         async with self._database.writer.connect() as connection:
-            await begin(connection)
+            found = await begin(connection)
             await connection.rollback()
+            return found
 
     def counted(self, subscriber: Subscriber, received: Received, outcome: Outcome) -> Outcome:
         """Count and log what became of an event."""

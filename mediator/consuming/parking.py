@@ -74,12 +74,37 @@ class Parking:
         keys = {one.envelope.key for one in received if one.envelope.key is not None}
         if not subscriber.keeps_order or not keys:
             return set()
-        return await self._rows.blocked_keys(connection, subscriber.id, keys)
+        return await self._rows.blocked_keys(connection, subscriber.id, keys, skips_dead=subscriber.skips_dead)
 
     async def is_blocked(self, connection: AsyncConnection, subscriber: Subscriber, received: Received) -> bool:
         """Whether an earlier delivery of the event's key is parked, for a subscriber that keeps order."""
         key = received.envelope.key
-        return subscriber.keeps_order and key is not None and await self._rows.blocks(connection, subscriber.id, key)
+        if not subscriber.keeps_order or key is None:
+            return False
+        return await self._rows.blocks(connection, subscriber.id, key, skips_dead=subscriber.skips_dead)
+
+    async def skipped(
+        self, connection: AsyncConnection, subscriber: Subscriber, received: Received, before: int | None = None
+    ) -> Sequence[UUID]:
+        """The dead events of its key that an event is handled without, if its subscriber skips them.
+
+        `before` is the position of one that is parked itself.
+        """
+        key = received.envelope.key
+        return (await self.skipped_of_keys(connection, subscriber, [received], before)).get(key, ())
+
+    async def skipped_of_keys(
+        self,
+        connection: AsyncConnection,
+        subscriber: Subscriber,
+        received: Sequence[Received],
+        before: int | None = None,
+    ) -> Mapping[str | None, Sequence[UUID]]:
+        """The same for several events, by key."""
+        keys = {one.envelope.key for one in received if one.envelope.key is not None}
+        if not subscriber.skips_dead or not keys:
+            return {}
+        return await self._rows.skipped(connection, subscriber.id, keys, before)
 
     async def take_charge(
         self,
@@ -162,7 +187,7 @@ class Parking:
         """Let the delivery go that waits behind the one which was handled."""
         # Asked even of those that keep no order: they may have kept it when the deliveries were parked.
         if key is not None:
-            await self._rows.release_next(connection, subscriber.id, key)
+            await self._rows.release_next(connection, subscriber.id, key, skips_dead=subscriber.skips_dead)
 
     async def failed(
         self, subscriber: Subscriber, received: Received, position: int, attempt: int, error: BaseException
@@ -174,7 +199,7 @@ class Parking:
             self._parked_one()
             return Outcome.PARKED
         self._runtime.reached("dead.before_store")
-        if await self._rows.die(position, attempt, facts):
+        if await self._rows.die(position, attempt, facts, skips_dead=subscriber.skips_dead):
             await self._died(subscriber.id, received.envelope.event_id)
         return Outcome.DEAD
 

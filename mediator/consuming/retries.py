@@ -100,15 +100,19 @@ class Retries:
             await ended([self._task])
 
     async def prepare(self) -> None:
-        """Take over what is parked under former ids, and let go what waits for an order that is kept no more."""
+        """Take over what is parked under former ids, and let go what waits for nothing that its handler waits for."""
         for subscriber, _ in list(self._subscribers.values()):
             await self._idempotent.until_possible(partial(self._take_over, subscriber), lambda: self._stopping)
 
     async def _take_over(self, subscriber: Subscriber) -> None:
-        if not subscriber.keeps_order:
-            await self._parked.unblock(subscriber.id)
         for alias in subscriber.aliases:
             await self._parked.rename_subscriber(alias, subscriber.id)
+        if not subscriber.keeps_order:
+            await self._parked.unblock(subscriber.id)
+        elif subscriber.skips_dead:
+            # They may have waited for the dead until now.
+            while await self._parked.release_orphans([subscriber.id], skips_dead=True):
+                pass
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -131,11 +135,16 @@ class Retries:
         now = self._runtime.monotonic()
         if now >= self._next_look_for_orphans:
             self._next_look_for_orphans = now + _ORPHANS_EVERY_SECONDS
-            await self._parked.release_orphans(self._active())
+            for skips_dead in (False, True):
+                if names := [name for name in self._active() if self._skips_dead(name) is skips_dead]:
+                    await self._parked.release_orphans(names, skips_dead=skips_dead)
 
     def _active(self) -> list[str]:
         active = (name for name, (one, _) in self._subscribers.items() if one.entry.id not in self._paused)
         return [self._reading, *active]
+
+    def _skips_dead(self, name: str) -> bool:
+        return name in self._subscribers and self._subscribers[name][0].skips_dead
 
     def _with_room(self) -> list[str]:
         """Those who may start another one: a handler that hangs must not keep the others from their retries."""
@@ -158,7 +167,8 @@ class Retries:
             received = self._reader.read(delivery)
         except UnreadableMessageError as error:
             facts = {"reason": f"unreadable: {error.reason}"[:40], **failure_facts(error)}
-            if await self._parked.die(row["position"], row["attempts"], facts):
+            skips_dead = self._skips_dead(row["subscriber_id"])
+            if await self._parked.die(row["position"], row["attempts"], facts, skips_dead=skips_dead):
                 await self._reader.announce(row["subscriber_id"], row["event_id"])
             return
         if row["subscriber_id"] == self._reading:

@@ -43,6 +43,11 @@ class Subscriber:
         """Whether a failing event holds back the later ones of its key."""
         return self.entry.ordering == "key"
 
+    @property
+    def skips_dead(self) -> bool:
+        """Whether the later ones go on once it is dead."""
+        return self.entry.when_dead == "skip"
+
 
 def listeners(subscribers: Iterable[Subscriber], received: Received) -> list[Subscriber]:
     """Those who listen to the event's address and take its class."""

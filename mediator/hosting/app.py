@@ -304,10 +304,11 @@ class MediatorApp:
                 await self._prepare(database)
                 if "relay" in self._roles:
                     await verify_slot_locks(database)
-            transport = transport_for(self._transport) if isinstance(self._transport, str) else self._transport
-            if transport.capabilities.in_process and len(self._roles & {"relay", "consume"}) == 1:
-                fix = f"transport {transport.name!r} delivers within the process: give it both relay and consume"
-                raise SettingsError("roles", sorted(self._roles), fix)
+            transport = self._transport
+            if isinstance(transport, str):
+                transport = transport_for(transport, databases[self._modules[0].name])
+            if len(self._roles & {"relay", "consume"}) == 1:
+                self._check_separation(transport)
             running = Running(
                 composition,
                 databases,
@@ -324,6 +325,13 @@ class MediatorApp:
             stack.callback(self._forget_running)
             await stack.enter_async_context(running.started())
             self._stack = stack.pop_all()
+
+    def _check_separation(self, transport: Transport) -> None:
+        """Raise SettingsError when whoever relays here has to consume as well."""
+        if transport.capabilities.in_process or self.registry.catalog.has_local:
+            what = f"transport {transport.name!r}" if transport.capabilities.in_process else "what has local events"
+            fix = f"{what} delivers within the process: give it both relay and consume"
+            raise SettingsError("roles", sorted(self._roles), fix)
 
     def _databases(self) -> dict[str, Database]:
         """The database of each module; modules at one place share one."""

@@ -5,7 +5,7 @@ would be settled without them.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mediator.clock import Runtime
 from mediator.consuming.circuit import Circuit
@@ -35,7 +35,7 @@ class ModuleListening:
         module: str,
         composition: Composition,
         services: DatabaseServices,
-        transport: Transport,
+        transports: Sequence[Transport],
         settings: MediatorSettings,
         runtime: Runtime,
         counters: Counters,
@@ -46,7 +46,8 @@ class ModuleListening:
     ) -> None:
         registry = composition.registry
         self._group, self._instance, self._composition = f"{registry.application}.{module}", instance, composition
-        self._transport, self._settings, self._runtime, self._paused = transport, settings.consumer, runtime, paused
+        self._transports, self._settings, self._runtime, self._paused = transports, settings.consumer, runtime, paused
+        self._services = services
         parking = Parking(services.database, runtime, wake_retries, services.died)
         self._idempotent = IdempotentConsumer(services.database, parking, services.open, runtime, counters)
         self._group_commit = GroupCommit(parking, services.open, runtime, self._idempotent)
@@ -73,10 +74,11 @@ class ModuleListening:
                 self._reader,
                 self._idempotent,
                 self._group_commit,
-                self._transport,
+                self._transports,
                 self._settings,
                 self._runtime,
                 self._paused,
+                self._services.lane_locks(group, lanes) if (lanes := self._transports[0].capabilities.lanes) else None,
             )
         subscriber = self._subscriber(entry)
         self.consumers[group].add(subscriber)

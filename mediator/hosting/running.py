@@ -8,19 +8,21 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from mediator.application import MessageContext
 from mediator.clock import Runtime
 from mediator.consuming.consumer import Consumer
 from mediator.consuming.retries import Retries
-from mediator.errors import NotRunningError, RoleError, SettingsError
+from mediator.errors import BrokerError, NotRunningError, RoleError, SettingsError, TransportUnavailableError
 from mediator.hosting.composition import Composition
 from mediator.hosting.listening import ModuleListening
 from mediator.hosting.services import DatabaseServices
 from mediator.hosting.settings import MediatorSettings, Role
 from mediator.messaging.lineage import Lineage
-from mediator.messaging.patterns import is_wild, listens
+from mediator.messaging.patterns import is_wild
 from mediator.messaging.supervision import shielded, together
-from mediator.messaging.transport import Transport
+from mediator.messaging.transport import Publisher, Transport
 from mediator.observability import Counters
 from mediator.operations.pauses import RELAY, Pauses
 from mediator.publishing.direct import publish_direct
@@ -29,9 +31,11 @@ from mediator.publishing.mediator import UnitOfWorkMediator
 from mediator.publishing.unit_of_work import SqlUnitOfWork
 from mediator.storage.database import Database
 from mediator.storage.engines import is_transient
+from mediator.transports import LocalBeside, MemoryTransport
 
 __all__ = ["Running"]
 
+log = structlog.get_logger(__name__)
 _LOOK_AGAIN_SECONDS = 0.01
 
 
@@ -53,6 +57,12 @@ class Running:
         self._roles = roles
         self._one_suspect = asyncio.Lock()
         self.transport = transport
+        local = MemoryTransport()
+        has_local = composition.registry.catalog.has_local and not transport.capabilities.in_process
+        self._transports: Sequence[Transport] = (transport, local) if has_local else (transport,)
+        self._publisher: Publisher = transport
+        if has_local:
+            self._publisher = LocalBeside(transport, local, composition.registry.catalog.is_local)
         self._settings, self._runtime, self._counters = settings, runtime, counters
         self._composition = composition
         registry = composition.registry
@@ -63,7 +73,7 @@ class Running:
                 database,
                 registry,
                 dispatcher,
-                transport,
+                self._publisher,
                 settings,
                 runtime,
                 counters,
@@ -91,7 +101,7 @@ class Running:
                 module,
                 composition,
                 services,
-                transport,
+                self._transports,
                 settings,
                 runtime,
                 counters,
@@ -113,9 +123,12 @@ class Running:
         """Start everything; on leaving, stop it in the order of an event's way."""
         async with AsyncExitStack() as stack:
             if self._roles & {"relay", "consume"}:
-                await self.transport.open()
                 stack.push_async_callback(self._close_relays)
-                stack.push_async_callback(self.transport.close)
+                for transport in self._transports:
+                    await transport.open()
+                    stack.push_async_callback(transport.close)
+                await self._check_broker()
+                await self._provision()
             # Handlers send commands, from the first to the last that runs.
             self._accepting = True
             stack.callback(self._refuse)
@@ -162,25 +175,41 @@ class Running:
 
     async def _start_consumers(self, stack: AsyncExitStack) -> None:
         async with self._subscribing:
-            await self._provision()
             stack.push_async_callback(self._stop_consumers)
             for listening in self._listening.values():
                 if listening.consumers:
                     await listening.listen()
 
+    @property
+    def _groups(self) -> dict[str, frozenset[str]]:
+        """What each group listens to."""
+        return {consumer.group: consumer.topics for consumer in self.consumers}
+
+    async def _check_broker(self) -> None:
+        faults = await self.transport.check()
+        if faults and self._settings.broker.strict:
+            raise BrokerError(self.transport.name, "; ".join(map(str, faults)), "Or set broker.strict = False")
+        for fault in faults:
+            log.warning(
+                "transport.setting_weakens_promises", transport=self.transport.name, what=fault.what, fix=fault.fix
+            )
+
     async def _provision(self) -> None:
-        topics = {topic for consumer in self.consumers for topic in consumer.topics}
-        self._check_patterns(topics)
-        # A broker has to have addresses: a pattern means those known that it matches.
-        known = {one.address for one in self._composition.registry.catalog if listens(topics, one.address)}
-        addresses = known.union(topic for topic in topics if not is_wild(topic))
-        await self.transport.provision(sorted(addresses), [consumer.group for consumer in self.consumers])
+        groups = self._groups
+        listened = frozenset[str]().union(*groups.values())
+        self._check_patterns(listened)
+        expected = self._settings.broker.provision
+        if expected != "ignore":
+            local = {one.address for one in self._composition.registry.catalog if one.topic.local}
+            topics = {one.address for one in self._composition.registry.catalog}
+            topics.update(topic for topic in listened if not is_wild(topic))
+            await self.transport.provision(sorted(topics - local), groups, create=expected == "create")
 
     async def publish_direct(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Hand events to the transport, past the outbox."""
         if not self._roles & {"relay", "consume"}:
             raise RoleError("publish_direct()", "relay", sorted(self._roles))
-        await publish_direct(self.transport, rows)
+        await publish_direct(self._publisher, rows)
 
     async def pending(self, *, scheduled: bool) -> dict[str, int]:
         """What still has to happen, by kind; empty when there is nothing."""
@@ -196,12 +225,21 @@ class Running:
             del found["scheduled events"]
         found["consumers at work"] = sum(not consumer.is_idle for consumer in self.consumers)
         found["retries at work"] = sum(not retries.is_idle for retries in self.retries)
+        if not +found and self._roles & {"relay", "consume"}:
+            found.update(await self._under_way())
         return {name: count for name, count in found.items() if count}
+
+    async def _under_way(self) -> Mapping[str, int]:
+        try:
+            return {"events under way": sum((await self.transport.backlog(self._groups)).values())}
+        except TransportUnavailableError:
+            return {"brokers that do not answer": 1}
 
     async def drained(self, *, scheduled: bool) -> None:
         """Return when nothing is pending."""
-        # Several databases are not read at one moment: an event may pass from the last to the first meanwhile.
-        looks = 1 if len(self.services) == 1 else 2
+        # Several databases, or one and a broker, are not read at one moment: an event may pass from the last to the
+        # first meanwhile.
+        looks = 1 if len(self.services) == 1 and self.transport.capabilities.in_process else 2
         clean = 0
         while clean < looks:
             clean = 0 if await self.pending(scheduled=scheduled) else clean + 1
@@ -257,6 +295,7 @@ class Running:
             # A cancellation ends the draining; what has not finished by then must not commit after the end either.
             ends = [*(retries.end() for retries in self.retries), *(consumer.end() for consumer in self.consumers)]
             await shielded(together(*ends))
+            await shielded(together(*(services.lane_session.close() for services in self.services)))
 
     def _refuse(self) -> None:
         self._accepting = False

@@ -17,7 +17,7 @@ from mediator.messaging.handling import Build
 from mediator.messaging.lineage import Lineage
 from mediator.messaging.registry import Registry
 from mediator.messaging.supervision import shielded, together
-from mediator.messaging.transport import Transport
+from mediator.messaging.transport import Publisher
 from mediator.observability import Counters
 from mediator.operations.cleaning import Cleaner
 from mediator.operations.dead_letters import DeadLetters
@@ -27,12 +27,14 @@ from mediator.publishing.dispatcher import DomainEventDispatcher
 from mediator.publishing.outbox import OutboxWriter
 from mediator.publishing.relay import Relay
 from mediator.publishing.unit_of_work import SqlUnitOfWork, UnitOfWorkServices, current_unit_of_work
-from mediator.publishing.wakeup import Notifier, listening
+from mediator.publishing.wakeup import listening, telling
 from mediator.storage.database import Database
 from mediator.storage.locks import KeyLocks
+from mediator.storage.notifications import Notifier
 from mediator.storage.outbox import SLOTS, OutboxTable
 from mediator.storage.parked import RETRY, SENDING_SIDE, ParkedTable
 from mediator.storage.scheduled import Schedule
+from mediator.storage.slots import LockSession, SlotLocks, slot_locks
 
 __all__ = ["DatabaseServices", "refuse_inside"]
 
@@ -55,7 +57,7 @@ class DatabaseServices:
         database: Database,
         registry: Registry,
         dispatcher: DomainEventDispatcher,
-        transport: Transport,
+        transport: Publisher,
         settings: MediatorSettings,
         runtime: Runtime,
         counters: Counters,
@@ -87,6 +89,8 @@ class DatabaseServices:
             lambda: RELAY in paused,
             keep_history=settings.retention.sent > timedelta(0),
         )
+        self.lane_session = LockSession(database)
+        """Of the locks of all groups' lanes."""
         self._notifier = Notifier(database) if database.dialect == "postgresql" else None
         self._wake_retries, self._died, self._runtime = wake_retries, died, runtime
         writer = OutboxWriter(registry.application, registry.environment, settings.limits, database.tables)
@@ -107,7 +111,7 @@ class DatabaseServices:
     @asynccontextmanager
     async def telling(self) -> AsyncIterator[None]:
         """Tell relays in other processes of what is committed here, where the database can."""
-        async with self._notifier.running() if self._notifier is not None else nullcontext():
+        async with telling(self._notifier) if self._notifier is not None else nullcontext():
             yield
 
     @asynccontextmanager
@@ -127,6 +131,10 @@ class DatabaseServices:
     ) -> SqlUnitOfWork:
         """A unit of work on this database."""
         return SqlUnitOfWork(self._unit_of_work, context, lineage, read_only=read_only, ambient=ambient)
+
+    def lane_locks(self, group: str, lanes: int) -> SlotLocks:
+        """The locks of a group's lanes."""
+        return slot_locks(self.database, f"{group}.lanes", lanes, self.lane_session)
 
     async def pending(self, paused: Collection[str]) -> Mapping[str, int]:
         """How much still has to happen here, by kind, all read at one moment."""

@@ -11,12 +11,25 @@ from mediator.operations.cleaning import RetentionSettings
 from mediator.publishing.relay import RelaySettings
 from mediator.storage.database import DatabaseSettings
 
-__all__ = ["ROLES", "MediatorSettings", "Role"]
+__all__ = ["ROLES", "BrokerSettings", "MediatorSettings", "Role"]
 
 Role: TypeAlias = Literal["publish", "relay", "consume"]
 """What a process does: it sends commands and opens units of work; it carries the outbox to the transport (and cleans
 up); it runs the handlers of integration events, and their retries."""
 ROLES: tuple[Role, ...] = ("publish", "relay", "consume")
+
+
+class BrokerSettings(BaseModel):
+    """What is expected of the broker."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    provision: Literal["create", "verify", "ignore"] = Field(
+        default="create", description="what to do about topics and groups that the broker does not have"
+    )
+    strict: bool = Field(
+        default=False, description="refuse to start when a setting of the broker breaks a promise, instead of a warning"
+    )
 
 
 class MediatorSettings(BaseModel):
@@ -30,6 +43,7 @@ class MediatorSettings(BaseModel):
     limits: Limits = Limits()
     relay: RelaySettings = RelaySettings()
     consumer: ConsumerSettings = ConsumerSettings()
+    broker: BrokerSettings = BrokerSettings()
     retention: RetentionSettings = RetentionSettings()
     drain_on_stop: timedelta = Field(default=timedelta(seconds=25), ge=timedelta(0), le=timedelta(minutes=10))
     allow_edited_replay: bool = False

@@ -285,6 +285,7 @@ class _Wiring:
                 retry=found.retry,
                 circuit_breaker=found.circuit_breaker,
                 ordering=found.ordering,
+                when_dead=found.when_dead,
                 concurrency=found.concurrency,
                 timeout=found.timeout,
                 broadcast=found.broadcast,
@@ -353,8 +354,7 @@ def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
         yield f"aliases = {found.aliases!r}", "Use a tuple of texts"
     if not isinstance(found.topics, tuple | list) or not all(isinstance(topic, str) for topic in found.topics):
         yield f"topics = {found.topics!r}", "Use a tuple of texts"
-    if found.ordering not in ("key", "none"):
-        yield f"ordering = {found.ordering!r}", 'Use "key" or "none"'
+    yield from _wrong_order(found)
     if not isinstance(found.concurrency, int) or not 1 <= found.concurrency <= _MOST_LANES:
         yield f"concurrency = {found.concurrency!r}", f"Use a whole number from 1 to {_MOST_LANES}"
     if not isinstance(found.max_batch, int) or not 1 <= found.max_batch <= _MOST_IN_A_BATCH:
@@ -363,6 +363,18 @@ def _wrong_attributes(found: type[Any]) -> Iterable[tuple[str, str]]:
         yield f"blocking = True with max_batch = {found.max_batch}", "A blocking handler has no transaction to share"
     if not isinstance(found.timeout, timedelta) or found.timeout <= timedelta(0):
         yield f"timeout = {found.timeout!r}", "Use a timedelta above 0"
+
+
+def _wrong_order(found: type[Any]) -> Iterable[tuple[str, str]]:
+    if found.ordering not in ("key", "none"):
+        yield f"ordering = {found.ordering!r}", 'Use "key" or "none"'
+    if found.when_dead not in ("block", "skip"):
+        yield f"when_dead = {found.when_dead!r}", 'Use "block" or "skip"'
+    elif found.when_dead == "skip" and found.ordering == "none":
+        yield 'when_dead = "skip" with ordering = "none"', 'Set ordering = "key": otherwise nothing waits for the dead'
+    elif found.when_dead == "skip" and issubclass(found, BatchIntegrationEventHandler):
+        fix = "Write an IntegrationEventHandler with max_batch above 1: a list cannot be told what of a key was skipped"
+        yield 'when_dead = "skip" for a list of events', fix
 
 
 def _upcaster_faults(upcasters: Sequence[Upcaster], events: Iterable[type[IntegrationEvent]]) -> Iterable[Fault]:

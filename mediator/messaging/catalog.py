@@ -51,6 +51,16 @@ class EventCatalog:
         """The entry of a class, or None when nobody registered it."""
         return self._by_class.get(event_class)
 
+    @property
+    def has_local(self) -> bool:
+        """Whether some events never leave the application."""
+        return any(entry.topic.local for entry in self)
+
+    def is_local(self, envelope: Envelope) -> bool:
+        """Whether an event never leaves the application."""
+        entry = self._by_name.get((envelope.type, envelope.version))
+        return entry is not None and entry.topic.local
+
     def named(self, envelope: Envelope) -> EventType:
         """The entry of what an envelope says it holds."""
         try:

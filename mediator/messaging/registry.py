@@ -49,6 +49,7 @@ class SubscriberEntry:
     retry: RetryPolicy
     circuit_breaker: CircuitBreaker | None
     ordering: Literal["key", "none"]
+    when_dead: Literal["block", "skip"]
     concurrency: int
     timeout: timedelta
     broadcast: bool
@@ -75,6 +76,11 @@ class Registry:
     subscribers: tuple[SubscriberEntry, ...]
     upcasters: tuple[Upcaster, ...]
     catalog: EventCatalog
+
+    def skips_dead(self, subscriber_id: str) -> bool:
+        """Whether a subscriber, or an instance's own one, goes on without the dead events of a key."""
+        handler = subscriber_id.partition("@")[0]
+        return any(entry.when_dead == "skip" for entry in self.subscribers if entry.id == handler)
 
     def topics_of(self, subscriber: SubscriberEntry) -> frozenset[str]:
         """Addresses and patterns that a subscriber listens to: those of its events include their former versions."""

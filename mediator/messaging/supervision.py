@@ -7,7 +7,7 @@ of the few places that catch every exception, and it records each.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -89,7 +89,7 @@ async def shielded(work: Awaitable[T]) -> T:
     return task.result()
 
 
-async def ended(tasks: Collection[asyncio.Task[None]], patience_seconds: float = 10.0) -> None:
+async def ended(tasks: Collection[asyncio.Task[Any]], patience_seconds: float = 10.0) -> None:
     """Wait for tasks that are about to end, and cancel those that do not: without a database they go on trying.
 
     Cancelled as often as it takes: what fails while it is cleaned up takes the place of the cancellation. When this

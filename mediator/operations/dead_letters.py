@@ -75,7 +75,7 @@ class DeadLetters:
         """Dead letters that have all these values, oldest first; `after` is the last position of the page before."""
         found = self._conditions(status, filters)
         next_page = self._database.tables.parked.c.position > after
-        return [letter_of(row) for row in await self._letters.find(*found, next_page, limit=limit)]
+        return [letter_of(row, self._registry) for row in await self._letters.find(*found, next_page, limit=limit)]
 
     async def groups(self, **filters: Unpack[DeadLetterFilter]) -> Sequence[DeadLetterGroup]:
         """Equal errors together, the most frequent first."""
@@ -274,7 +274,8 @@ class DeadLetters:
             case _:
                 outcome = await all_or_none(self._database, action, letters, status, deed)
         # Once for all of them: a key may have many letters. If the process ends before, the sweep lets them go.
-        await self._parked.release_first(behind)
+        skipping = {subscriber_id for subscriber_id, _ in behind if self._registry.skips_dead(subscriber_id)}
+        await self._parked.release_first(behind, skipping)
         self._wake()
         return outcome
 

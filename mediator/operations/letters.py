@@ -17,6 +17,7 @@ from sqlalchemy.engine import RowMapping
 from mediator.consuming.reading import reading_subscriber
 from mediator.errors import SettingsError
 from mediator.messaging.registry import Registry
+from mediator.storage.parked import DEAD
 
 __all__ = [
     "Attempt",
@@ -73,6 +74,8 @@ class DeadLetter:
     error: str | None
     traceback: str | None
     fingerprint: str | None
+    skipped: bool
+    """Whether the later events of its key are handled without it: its handler has `when_dead = "skip"`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +169,17 @@ def conditions(
     return found
 
 
-def letter_of(row: RowMapping) -> DeadLetter:
+def letter_of(row: RowMapping, registry: Registry) -> DeadLetter:
     """The letter that a row is."""
+    holds_a_key = row["status"] == DEAD and row["partition_key"] is not None
     history = json.loads(row["history"] or "[]")
     changed = {
         "headers": json.loads(row["headers"]),
         "history": tuple(Attempt(**{**one, "at": datetime.fromisoformat(one["at"])}) for one in history),
+        "skipped": holds_a_key and registry.skips_dead(row["subscriber_id"]),
     }
-    return DeadLetter(**{**{name: row[name] for name in DeadLetter.__dataclass_fields__}, **changed})
+    names = DeadLetter.__dataclass_fields__.keys() - changed.keys()
+    return DeadLetter(**{name: row[name] for name in names}, **changed)
 
 
 def _check(status: str) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 from mediator.errors import EventRefusedError
 from mediator.messaging.envelope import Envelope
-from mediator.messaging.transport import Transport
+from mediator.messaging.transport import Publisher
 
 __all__ = ["publish_direct"]
 
 
-async def publish_direct(transport: Transport, rows: Sequence[Mapping[str, Any]]) -> None:
+async def publish_direct(transport: Publisher, rows: Sequence[Mapping[str, Any]]) -> None:
     """Hand events to the transport; when all outcomes are known, raises the first error, if there is one."""
     for row in rows:
         if row["slot"] < 0:

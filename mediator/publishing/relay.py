@@ -29,7 +29,7 @@ from mediator.clock import Runtime
 from mediator.errors import PublishRefusedError, TransportUnavailableError
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.supervision import ended, happens, keep_running
-from mediator.messaging.transport import Transport
+from mediator.messaging.transport import Publisher
 from mediator.observability import Counters
 from mediator.publishing.ramp import Ramp
 from mediator.storage.columns import storable
@@ -87,7 +87,7 @@ class Relay:
     def __init__(
         self,
         database: Database,
-        transport: Transport,
+        transport: Publisher,
         settings: RelaySettings,
         runtime: Runtime,
         counters: Counters,

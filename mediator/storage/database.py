@@ -10,7 +10,7 @@ everybody waits for one connection.)
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from mediator.storage.engines import (
     POOLER,
     Server,
     UnsuitableError,
+    Weakness,
     brief,
     has_spilt_password,
     is_answer,
@@ -81,6 +82,8 @@ class Database:
         self._server = _SERVERS[self.dialect]()
         self.sees_sessions = True
         """Whether the server knows connections by the numbers that they know of themselves (SESSION)."""
+        self.weaknesses: Sequence[Weakness] = ()
+        """What was found when it was opened."""
         sizes = settings or DatabaseSettings()
         if self.dialect == "sqlite":
             self.writer = self._own_writer = self._engine(1)
@@ -133,6 +136,7 @@ class Database:
             original = error.orig if isinstance(error, DBAPIError) else error
             why = f"{type(original).__name__}: {brief(error)}"
             raise DatabaseUnavailableError(self.name, why, self._server.advice(error)) from error
+        self.weaknesses = weaknesses
         self.sees_sessions = all(weak.value != POOLER for weak in weaknesses)
         for weak in weaknesses:
             log.warning(

@@ -117,7 +117,7 @@ class ToolkitMigrations:
 
     def _complete(self, connection: Connection, script: Any) -> None:
         """Add to a revision what comparing tables does not find."""
-        from alembic.operations.ops import CreateTableOp, ExecuteSQLOp, ModifyTableOps
+        from alembic.operations.ops import CreateTableOp, DropTableOp, ExecuteSQLOp, ModifyTableOps
 
         upgrade, downgrade = script.upgrade_ops_list[-1], script.downgrade_ops_list[-1]
         made = {(one.schema, one.table_name) for one in upgrade.ops if isinstance(one, CreateTableOp)}
@@ -129,12 +129,14 @@ class ToolkitMigrations:
                     upgrade.ops.insert(0, ExecuteSQLOp(f"CREATE SCHEMA IF NOT EXISTS {tables.schema}"))
             else:
                 statements = self._upgrade(connection, tables)
+                made -= {one for one in made & ours if _makes(statements, *one)}
                 for operations in (upgrade, downgrade) if statements else ():
                     # The statements say in their own way what the comparison found.
                     operations.ops[:] = [
                         one
                         for one in operations.ops
-                        if not isinstance(one, ModifyTableOps) or (one.schema, one.table_name) not in ours - made
+                        if not isinstance(one, (ModifyTableOps, CreateTableOp, DropTableOp))
+                        or (one.schema, one.table_name) not in ours - made
                     ]
             # Alembic would take a colon before a word for a parameter.
             upgrade.ops.extend(ExecuteSQLOp(_LOOKS_BOUND.sub(r"\\:", one)) for one in statements)
@@ -149,6 +151,11 @@ class ToolkitMigrations:
             what = f"the tables are of version {version!r}, this toolkit needs {SCHEMA_VERSION!r}"
             raise SchemaError(self._database, what, "Install the version of the toolkit that made them")
         return upgrading_ddl(tables, version)
+
+
+def _makes(statements: Sequence[str], schema: str | None, table: str) -> bool:
+    name = table if schema is None else f"{schema}.{table}"
+    return any(statement.startswith(f"CREATE TABLE IF NOT EXISTS {name} (") for statement in statements)
 
 
 def _make_plain(tables: Tables) -> None:

@@ -5,6 +5,9 @@
     dead       is no longer tried and waits for a person
     discarded  a person decided against it; can be restored
 
+Behind a dead one the later ones of its key wait, or go on without it if their handler skips the dead: that is asked of
+every statement on keys (`skips_dead`) and stored nowhere, so that a handler may change its mind.
+
 Claiming compares the number of attempts and counts up, in one statement; finishing deletes the row under the same
 number. So of two runs of one retry only one can commit, on every database and without a lease.
 """
@@ -13,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, cast
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, Table, case, delete, func, insert, literal, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -23,7 +27,7 @@ from mediator.storage.attempts import begun, failed, taken_back
 from mediator.storage.columns import MYSQL, NOW, database_now, milliseconds
 from mediator.storage.database import Database
 
-__all__ = ["BLOCKED", "DEAD", "DISCARDED", "RETRY", "RUNNING", "SENDING_SIDE", "ParkedTable"]
+__all__ = ["BLOCKED", "DEAD", "DISCARDED", "MOST_SKIPPED", "RETRY", "RUNNING", "SENDING_SIDE", "ParkedTable"]
 
 RETRY: Final = "retry"
 BLOCKED: Final = "blocked"
@@ -35,6 +39,11 @@ RUNNING: Final = "running"
 SENDING_SIDE: Final = "@outbox"
 """The subscriber id of what could not be sent."""
 
+MOST_SKIPPED: Final = 20
+"""How many skipped events of a key are named."""
+
+_IN_THE_WAY: Final = {False: (RETRY, BLOCKED, DEAD), True: (RETRY, BLOCKED)}
+"""What the later ones of a key wait behind, by whether their handler skips the dead."""
 _KEYS_AT_ONCE = 500
 
 
@@ -57,18 +66,21 @@ class ParkedTable:
             tried["history"] = failed(begun(None, values["attempts"], now), now, values)
         await connection.execute(insert(self._parked).values(**values, **due, **died, **tried))
 
-    async def blocks(self, connection: AsyncConnection, subscriber_id: str, key: str) -> bool:
+    async def blocks(
+        self, connection: AsyncConnection, subscriber_id: str, key: str, *, skips_dead: bool = False
+    ) -> bool:
         """Whether an earlier delivery of this key is parked, so that later ones have to wait behind it."""
         row = self._parked.c
+        in_the_way = row.status.in_(_IN_THE_WAY[skips_dead])
         found = await connection.scalar(
-            select(literal(1))
-            .where(row.subscriber_id == subscriber_id, row.partition_key == key, row.status.in_([RETRY, BLOCKED, DEAD]))
-            .limit(1)
+            select(literal(1)).where(row.subscriber_id == subscriber_id, row.partition_key == key, in_the_way).limit(1)
         )
         return found is not None
 
-    async def blocked_keys(self, connection: AsyncConnection, subscriber_id: str, keys: Collection[str]) -> set[str]:
-        """Those of the keys of which an earlier delivery is parked."""
+    async def blocked_keys(
+        self, connection: AsyncConnection, subscriber_id: str, keys: Collection[str], *, skips_dead: bool = False
+    ) -> set[str]:
+        """Those of the keys of which an earlier delivery is parked, so that later ones have to wait behind it."""
         row = self._parked.c
         found = await connection.scalars(
             select(row.partition_key)
@@ -76,10 +88,29 @@ class ParkedTable:
             .where(
                 row.subscriber_id == subscriber_id,
                 row.partition_key.in_(list(keys)),
-                row.status.in_([RETRY, BLOCKED, DEAD]),
+                row.status.in_(_IN_THE_WAY[skips_dead]),
             )
         )
         return set(found)
+
+    async def skipped(
+        self, connection: AsyncConnection, subscriber_id: str, keys: Collection[str], before: int | None = None
+    ) -> Mapping[str | None, Sequence[UUID]]:
+        """By key, the events that later ones go on without, the oldest first; `before` is a later one's position."""
+        row, skipped = self._parked.c, defaultdict[str | None, list[UUID]](list)
+        number = func.row_number().over(partition_by=row.partition_key, order_by=row.position)
+        parked = select(row.partition_key, row.event_id, number.label("number")).where(
+            row.subscriber_id == subscriber_id,
+            row.partition_key.in_(list(keys)),
+            # Also what is replayed at this moment: it was not handled before the later one.
+            row.status.in_(_IN_THE_WAY[False]),
+            *([] if before is None else [row.position < before]),
+        )
+        one = parked.subquery().c
+        found = select(one.partition_key, one.event_id).where(one.number <= MOST_SKIPPED).order_by(one.number)
+        for key, event_id in await connection.execute(found):
+            skipped[key].append(event_id)
+        return skipped
 
     async def due(
         self, at_most: int, *, subscribers: Collection[str], without_positions: Collection[int]
@@ -157,24 +188,33 @@ class ParkedTable:
         due_at = database_now() + milliseconds(delay)
         return await self._fail(position, attempts, facts, next_attempt_at=due_at)
 
-    async def die(self, position: int, attempts: int, facts: Mapping[str, Any]) -> bool:
-        """Give a delivery up: from now on it waits for a person."""
-        return await self._fail(position, attempts, facts, status=DEAD, next_attempt_at=None, died_at=database_now())
+    async def die(self, position: int, attempts: int, facts: Mapping[str, Any], *, skips_dead: bool = False) -> bool:
+        """Give a delivery up: from now on it waits for a person, and what is behind it goes on if it is skipped."""
+        dead = {"status": DEAD, "next_attempt_at": None, "died_at": database_now()}
+        return await self._fail(position, attempts, facts, skips_dead=skips_dead, **dead)
 
-    async def _fail(self, position: int, attempts: int, facts: Mapping[str, Any], **values: Any) -> bool:
+    async def _fail(
+        self, position: int, attempts: int, facts: Mapping[str, Any], *, skips_dead: bool = False, **values: Any
+    ) -> bool:
         async with self._database.begin() as connection:
             if (tried := (await connection.execute(self._tried(position, attempts))).first()) is None:
                 return False
             history = failed(tried.history, tried.now, facts)
-            return await self._change(connection, self._at(position, attempts), history=history, **facts, **values)
+            where = self._at(position, attempts)
+            has_failed = await self._change(connection, where, history=history, **facts, **values)
+            if skips_dead and tried.partition_key is not None:
+                await self.release_next(connection, tried.subscriber_id, tried.partition_key, skips_dead=True)
+            return has_failed
 
-    async def release_next(self, connection: AsyncConnection, subscriber_id: str, key: str) -> None:
+    async def release_next(
+        self, connection: AsyncConnection, subscriber_id: str, key: str, *, skips_dead: bool = False
+    ) -> None:
         """Let the oldest blocked delivery of a key go, unless an earlier one still stands in its way."""
         row = self._parked.c
         of_key = (row.subscriber_id == subscriber_id, row.partition_key == key)
         status = await connection.execute(
             select(row.position, row.status)
-            .where(*of_key, row.status.in_([RETRY, BLOCKED, DEAD]))
+            .where(*of_key, row.status.in_(_IN_THE_WAY[skips_dead]))
             .order_by(row.position)
             .limit(1)
         )
@@ -182,23 +222,26 @@ class ParkedTable:
         if first is not None and first.status == BLOCKED:
             await self._let_go(connection, [first.position])
 
-    async def release_first(self, keys: Iterable[tuple[str, str]]) -> None:
-        """The same for many pairs of a subscriber and a key, in transactions of its own."""
+    async def release_first(self, keys: Iterable[tuple[str, str]], skipping: Collection[str] = ()) -> None:
+        """The same for many pairs of a subscriber and a key, in transactions of its own; `skipping` skip the dead."""
         row, of_subscribers = self._parked.c, defaultdict[str, list[str]](list)
         for subscriber_id, key in sorted(keys):
             of_subscribers[subscriber_id].append(key)
         for subscriber_id, every in of_subscribers.items():
             for start in range(0, len(every), _KEYS_AT_ONCE):
                 some = row.partition_key.in_(every[start : start + _KEYS_AT_ONCE])
-                await self._release(self._first_of_keys(row.subscriber_id == subscriber_id, some))
+                of_subscriber, skips_dead = row.subscriber_id == subscriber_id, subscriber_id in skipping
+                await self._release(self._first_of_keys(of_subscriber, some, skips_dead=skips_dead))
 
-    async def release_orphans(self, subscribers: Collection[str], at_most: int = 1_000) -> int:
+    async def release_orphans(
+        self, subscribers: Collection[str], at_most: int = 1_000, *, skips_dead: bool = False
+    ) -> int:
         """Let blocked deliveries go that nothing stands in the way of; gives their number.
 
-        One may have been parked behind another in the moment in which that one's handler committed elsewhere.
+        One may have been parked behind another in the moment in which that one was handled, or died, elsewhere.
         """
-        free = self._first_of_keys(self._parked.c.subscriber_id.in_(list(subscribers)))
-        return await self._release(free.limit(at_most))
+        of_subscribers = self._parked.c.subscriber_id.in_(list(subscribers))
+        return await self._release(self._first_of_keys(of_subscribers, skips_dead=skips_dead).limit(at_most))
 
     async def unblock(self, subscriber_id: str, at_most: int = 1_000) -> None:
         """Let everything go that waits behind its key, for a subscriber that keeps no order any more."""
@@ -227,13 +270,13 @@ class ParkedTable:
         due_at = case((row.next_attempt_at > database_now(), row.next_attempt_at), else_=database_now())
         await connection.execute(released.values(status=RETRY, next_attempt_at=due_at))
 
-    def _first_of_keys(self, *conditions: ColumnElement[bool]) -> Select[Any]:
+    def _first_of_keys(self, *conditions: ColumnElement[bool], skips_dead: bool) -> Select[Any]:
         """What is blocked although it is the first of its key."""
         row = self._parked.c
         # In one pass: to ask of every blocked row what is before it takes PostgreSQL the square.
         first = (
             select(func.min(row.position).label("position"))
-            .where(*conditions, row.status.in_([RETRY, BLOCKED, DEAD]))
+            .where(*conditions, row.status.in_(_IN_THE_WAY[skips_dead]))
             .group_by(row.subscriber_id, row.partition_key)
             .subquery()
         )
@@ -282,8 +325,9 @@ class ParkedTable:
         return {(subscriber_id, status): count for subscriber_id, status, count in rows}
 
     def _tried(self, position: int, attempts: int) -> Select[Any]:
-        """What was tried so far, and the database's clock."""
-        return select(self._parked.c.history, NOW).where(*self._at(position, attempts))
+        """What was tried so far and whose it is, and the database's clock."""
+        row = self._parked.c
+        return select(row.history, row.subscriber_id, row.partition_key, NOW).where(*self._at(position, attempts))
 
     def _at(self, position: int, attempts: int) -> tuple[ColumnElement[bool], ...]:
         row = self._parked.c

@@ -5,11 +5,13 @@ version to the next. So the tables can be made and upgraded by the application (
 `app.ddl()`, or by Alembic.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from sqlalchemy import (
+    URL,
     Connection,
+    Dialect,
     Executable,
     Inspector,
     Table,
@@ -32,12 +34,13 @@ from mediator.storage.engines import brief, is_connecting, is_transient, was_cut
 from mediator.storage.outbox import SLOTS
 from mediator.storage.partitions import complete_partitions, partition_ddl, verify_partitions
 from mediator.storage.postgresql import lock_number
+from mediator.storage.routes import ROUTES
 from mediator.storage.tables import SCHEMA_VERSION, Tables
 
 __all__ = ["UPGRADES", "completing_ddl", "create_schema", "ddl", "take_over", "upgrading_ddl", "verify_schema"]
 
 _VERSION, _SLOTS, _APPLICATION = "schema_version", "slots", "application"
-_FACTS = {_VERSION: SCHEMA_VERSION, _SLOTS: str(SLOTS)}
+_FACTS = {_VERSION: SCHEMA_VERSION, _SLOTS: str(SLOTS), ROUTES: "0"}
 _PATIENCE_SECONDS = 60
 _GRANT = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
 _UNUSABLE = text(
@@ -59,7 +62,19 @@ def _to_2(tables: Tables) -> Sequence[str]:
     )
 
 
-UPGRADES: Mapping[str, Callable[[Tables], Sequence[str]]] = {"1": _to_2}
+def _to_3(tables: Tables) -> Sequence[str]:
+    """The database can carry the events itself. Whoever creates the schema has made the tables by then."""
+    dialect = URL.create(tables.dialect).get_dialect()()
+    made = (tables.deliveries, tables.lanes, tables.routes)
+    meta = tables.meta.fullname
+    return (
+        *(statement for table in made for statement in _table_ddl(table, dialect, if_missing=True)),
+        f"INSERT INTO {meta} (name, value) VALUES ('{ROUTES}', '0')",  # noqa: S608 - no input
+        f"UPDATE {meta} SET value = '3' WHERE name = '{_VERSION}'",  # noqa: S608 - no input
+    )
+
+
+UPGRADES: Mapping[str, Callable[[Tables], Sequence[str]]] = {"1": _to_2, "2": _to_3}
 """For each version the statements that lead to the next one."""
 
 
@@ -166,11 +181,15 @@ def ddl(database: Database, since: str | None = None) -> str:
     if tables.schema is not None:
         statements.append(str(CreateSchema(tables.schema, if_not_exists=True).compile(dialect=dialect)))
     for table in tables.metadata.sorted_tables:
-        statements.append(str(CreateTable(table).compile(dialect=dialect)).strip())
-        indexes = sorted(table.indexes, key=lambda index: str(index.name))
-        statements.extend(str(CreateIndex(index).compile(dialect=dialect)).strip() for index in indexes)
+        statements.extend(_table_ddl(table, dialect))
     statements.extend(completing_ddl(tables))
     return ";\n\n".join(statements) + ";\n"
+
+
+def _table_ddl(table: Table, dialect: Dialect, *, if_missing: bool = False) -> Iterator[str]:
+    yield str(CreateTable(table, if_not_exists=if_missing).compile(dialect=dialect)).strip()
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        yield str(CreateIndex(index, if_not_exists=if_missing).compile(dialect=dialect)).strip()
 
 
 def upgrading_ddl(tables: Tables, since: str) -> Sequence[str]:

@@ -5,11 +5,17 @@
     meta     version of these tables                     audit   what operators did
     locks    keys of commands, on MySQL and MariaDB
 
+of the transport sql://
+
+    routes   which group listens to what                 deliveries   published, and not yet settled by a group
+    lanes    how far the lanes of a group were handed out
+
 Scheduled outbox rows wait in slots of their own, `-1 - slot`, so that fetching what is due never reads past them.
 
-The key of the outbox is (slot, position): a relay walks along it and needs no other index. SQLite numbers rows only in
-a key of one column. PostgreSQL keeps the id of the writing transaction, drawn before the position: whoever knows that
-all transactions up to an id have ended knows that no row below a position can appear any more (storage/watermark.py).
+The key of the outbox is (slot, position), that of the deliveries (group, lane, position): who reads them walks along it
+and needs no other index. SQLite numbers rows only in a key of one column. PostgreSQL keeps the id of the writing
+transaction, drawn before the position: whoever knows that all transactions up to an id have ended knows that no row
+below a position can appear any more (storage/watermark.py).
 """
 
 import re
@@ -42,16 +48,19 @@ from mediator.storage.columns import MYSQL, Bytes, EventId, Hash, LongText, Mome
 __all__ = [
     "SCHEMA_VERSION",
     "AuditRow",
+    "DeliveryRow",
     "InboxRow",
+    "LaneRow",
     "LockRow",
     "MetaRow",
     "OutboxRow",
     "ParkedRow",
+    "RouteRow",
     "SentRow",
     "Tables",
 ]
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 _MYSQL_OPTIONS = {
     f"{dialect}_{option}": value
     for dialect in MYSQL
@@ -200,6 +209,39 @@ class LockRow(_Rows, table=True):
     locked_at: datetime = Field(sa_column=Column(Moment, nullable=False, default=database_now()))
 
 
+class RouteRow(_Rows, table=True):
+    """A group listens to a topic or pattern; without a group, a topic that may be published to."""
+
+    __tablename__: ClassVar[Any] = "routes"
+    group_name: str = _text(200, primary_key=True)
+    topic: str = _text(249, primary_key=True)
+
+
+class LaneRow(_Rows, table=True):
+    """A lane of a group, and up to which position its owner may have handed out what is there."""
+
+    __tablename__: ClassVar[Any] = "lanes"
+    group_name: str = _text(200, primary_key=True)
+    lane: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    fetched_to: int = Field(sa_column=Column(BigInteger, nullable=False, default=0))
+
+
+class DeliveryRow(_Rows, table=True):
+    """An envelope's copy for one group, until that has settled it."""
+
+    __tablename__: ClassVar[Any] = "deliveries"
+    __table_args__: ClassVar[Any] = {"sqlite_autoincrement": True}
+    group_name: str = _text(200)
+    lane: int = _small()
+    position: int = _position()
+    event_id: UUID = _event_id()
+    topic: str = _text(249)
+    partition_key: str | None = _text(200, nullable=True)
+    headers: str = _text()
+    body: bytes = _bytes()
+    attempts: int = _small(0)
+
+
 class Tables:
     """The tables under one prefix and schema, for one dialect, in a MetaData of their own."""
 
@@ -222,7 +264,7 @@ class Tables:
         self.partitioned_inbox = partitioned_inbox and dialect == "postgresql"
         """Whether the inbox is one table for each range of event ids (storage/partitions.py)."""
         self.metadata = MetaData(schema=schema)
-        self.outbox = self._outbox()
+        self.outbox = self._numbered(OutboxRow, "slot")
         self.sent = self._copy(SentRow)
         partitioned = {"postgresql_partition_by": "RANGE (event_id)"} if self.partitioned_inbox else {}
         self.inbox = self._copy(InboxRow, options=partitioned)
@@ -231,9 +273,13 @@ class Tables:
         self.audit = self._copy(AuditRow)
         if dialect in MYSQL:
             self.locks = self._copy(LockRow)
+        self.routes, self.lanes = self._copy(RouteRow), self._copy(LaneRow)
+        self.deliveries = self._numbered(DeliveryRow, "group_name", "lane")
         outbox, sent, inbox, parked = self.outbox.c, self.sent.c, self.inbox.c, self.parked.c
         if dialect == "sqlite":
             Index(f"{prefix}outbox_slot", outbox.slot, outbox.position)
+            deliveries = self.deliveries.c
+            Index(f"{prefix}deliveries_lane", deliveries.group_name, deliveries.lane, deliveries.position)
         self._partial(f"{prefix}outbox_waiting", outbox.slot, outbox.next_attempt_at, where="next_attempt_at")
         self._partial(f"{prefix}outbox_due", outbox.slot, outbox.due_at, where="due_at")
         is_scheduled = outbox.slot < 0
@@ -250,19 +296,21 @@ class Tables:
         filled = self.outbox.c[where].is_not(None)
         Index(name, *columns, sqlite_where=filled, postgresql_where=filled)
 
-    def _outbox(self) -> Table:
+    def _numbered(self, definition: type[SQLModel], *place: str) -> Table:
+        """A table whose rows are numbered in the order of insertion, and found at their place in that order."""
         if self.dialect == "sqlite":
-            return self._copy(OutboxRow)
-        constraints: list[SchemaItem] = [PrimaryKeyConstraint("slot", "position")]
+            return self._copy(definition)
+        constraints: list[SchemaItem] = [PrimaryKeyConstraint(*place, "position")]
         first: list[SchemaItem] = []
         if self.dialect in MYSQL:
             # AUTO_INCREMENT asks for an index that begins with its column.
-            constraints.append(UniqueConstraint("position", name=f"{self.prefix}outbox_position"))
+            name = f"{self.prefix}{definition.__tablename__}_position"
+            constraints.append(UniqueConstraint("position", name=name))
         else:
             # Before the position: PostgreSQL evaluates defaults in the order of the columns.
             drawn = text("(pg_current_xact_id()::text::bigint)")
             first.append(Column("xid", BigInteger, nullable=False, server_default=drawn))
-        return self._copy(OutboxRow, first, constraints)
+        return self._copy(definition, first, constraints)
 
     def _copy(
         self,

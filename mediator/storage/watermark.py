@@ -1,4 +1,4 @@
-"""The watermark of a slot: below it no row is alive, and none can appear any more.
+"""The watermark of a slot, or of a lane: below it no row is alive, and none can appear any more.
 
 PostgreSQL, MariaDB and MySQL keep deleted rows as long as any old snapshot might look at them. While a backup or a
 forgotten transaction holds one open, every fetch that begins at the slot's start wades through all that was sent since.
@@ -20,8 +20,9 @@ what is committed is looked at as well, after it.
 
 import asyncio
 from collections.abc import Collection, Mapping
+from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, func, select, text
+from sqlalchemy import BigInteger, Column, ColumnElement, bindparam, func, select, text
 
 from mediator.storage.columns import MYSQL
 from mediator.storage.database import Database
@@ -34,13 +35,15 @@ _COMPLETE_LOOK_SECONDS = 60
 
 
 class Watermarks:
-    """The watermarks of an outbox on a server."""
+    """The watermarks of an outbox, or of a group's deliveries, on a server."""
 
-    def __init__(self, database: Database) -> None:
-        row = database.tables.outbox.c
+    def __init__(self, database: Database, slot: Column[Any] | None = None, *of_these: ColumnElement[bool]) -> None:
+        """`slot` is the column that says where a row waits; only rows are looked at that fulfil `of_these`."""
+        slot = database.tables.outbox.c.slot if slot is None else slot
+        position = slot.table.c.position
         self._database, self._is_mysql = database, database.dialect in MYSQL
-        self._lowest = select(func.min(row.position)).where(
-            row.slot == bindparam("slot"), row.position >= bindparam("low", type_=BigInteger())
+        self._lowest = select(func.min(position)).where(
+            *of_these, slot == bindparam("slot"), position >= bindparam("low", type_=BigInteger())
         )
         self._low: dict[int, int] = {}
         self._seen: dict[int, int] = {}

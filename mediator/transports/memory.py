@@ -9,11 +9,11 @@ The time that a publication may take is therefore bounded by the handlers' timeo
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from mediator.errors import TransportUnavailableError
+from mediator.errors import Fault, TransportUnavailableError
 from mediator.messaging.cloudevents import to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.patterns import listens
@@ -78,8 +78,14 @@ class MemoryTransport:
             publication.end(TransportUnavailableError(self.name, "closed"))
         self._groups.clear()
 
-    async def provision(self, topics: Sequence[str], groups: Sequence[str]) -> None:
+    async def provision(
+        self, topics: Collection[str], groups: Mapping[str, Collection[str]], *, create: bool = True
+    ) -> None:
         """Nothing to make."""
+
+    async def check(self) -> Sequence[Fault]:
+        """Nothing to set."""
+        return ()
 
     async def health(self) -> Health:
         """Well while open."""
@@ -94,6 +100,10 @@ class MemoryTransport:
                 yield await outcomes.get()
         finally:
             self._publications.difference_update(mine)
+
+    async def backlog(self, groups: Collection[str]) -> Mapping[str, int]:
+        """Nothing: what is not settled is still in the outbox."""
+        return dict.fromkeys(groups, 0)
 
     async def subscribe(self, group: str, topics: Sequence[str], prefetch: int) -> Subscription:
         """Join `group`."""
@@ -154,6 +164,9 @@ class _MemorySubscription:
                 self._group.put(again, publication, first=True)
             else:
                 publication.settled(self._name)
+
+    async def take(self, lanes: Collection[int]) -> None:
+        """There are none."""
 
     async def widen(self, topics: Sequence[str]) -> None:
         """The whole group has these topics from now on."""

@@ -119,13 +119,13 @@ async def test_a_transport_without_patterns_is_refused_when_somebody_needs_them(
 
 
 @pytest.mark.databases("sqlite")
-async def test_a_broker_gets_ready_for_the_known_addresses_that_match(make_app: AppFactory) -> None:
+async def test_a_broker_gets_ready_for_what_is_known_and_what_is_listened_to(make_app: AppFactory) -> None:
     ready = list[str]()
 
     class Broker(ScriptedTransport):
         capabilities = Capabilities(durable=True, ordered=True, wildcards=True)
 
-        async def provision(self, topics: Any, groups: Any) -> None:
+        async def provision(self, topics: Any, groups: Any, *, create: bool = True) -> None:
             ready.extend(topics)
 
     module = module_of("mail", listener("Send", writes, topics=("*.bank.#", "other")), RemarkedV1)

@@ -169,3 +169,12 @@ def test_two_environments_never_share_an_address(one: Topic, other: Topic, here:
             other.version,
         )
         assert (one.address(here) == other.address(there)) is same
+
+
+def test_what_is_local_is_not_public() -> None:
+    class PriceHinted(IntegrationEvent):
+        """A price may soon change."""
+
+    with pytest.raises(TopicError, match="pass internal=True too"):
+        event_topic("hints", domain="billing", local=True)(PriceHinted)
+    assert topic_of(event_topic("hints", domain="billing", internal=True, local=True)(PriceHinted)).local

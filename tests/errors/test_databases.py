@@ -361,7 +361,7 @@ def take(url: str, user_url: str, right: str, table: str) -> None:
         return
     user = f"{name}@'127.0.0.1'"
     execute(url, f"REVOKE {right} ON {database}.* FROM {user}")
-    for other in {*TABLES, "locks"} - {table}:
+    for other in {*TABLES, "locks", "deliveries", "lanes", "routes"} - {table}:
         execute(url, f"GRANT {right} ON mediator_{other} TO {user}")
 
 

@@ -332,9 +332,9 @@ STARTS: dict[str, Case] = {
         ("shop.db", "missing: table mediator_", 'schema="create"'),
     ),
     "unknown transport": Case(
-        lambda folder: enter(app(f"sqlite+aiosqlite:///{folder / 'shop.db'}", transport="amqp://user:secret@host")),
+        lambda folder: enter(app(f"sqlite+aiosqlite:///{folder / 'shop.db'}", transport="mqtt://user:secret@host")),
         SettingsError,
-        ("transport = 'amqp://…'", "memory://"),
+        ("transport = 'mqtt://…'", "memory://"),
     ),
     "no such package": Case(
         lambda folder: enter(app(modules=[Module("bank", package="no_such_package")])),

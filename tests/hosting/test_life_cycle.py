@@ -185,7 +185,7 @@ class Broken(MemoryTransport):
         self.closed += 1
         await super().close()
 
-    async def provision(self, topics: Sequence[str], groups: Sequence[str]) -> None:
+    async def provision(self, topics: Any, groups: Any, *, create: bool = True) -> None:
         self.fail("provision")
 
     async def subscribe(self, group: str, topics: Sequence[str], prefetch: int) -> Any:

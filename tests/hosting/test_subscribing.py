@@ -1,7 +1,6 @@
 """A running application takes handlers and topics on, with the checks and the promises that the others have."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -161,8 +160,8 @@ class Unsteady(MemoryTransport):
 
     has_failed = False
 
-    async def provision(self, topics: Sequence[str], groups: Sequence[str]) -> None:
-        if len(topics) > 1 and not self.has_failed:
+    async def provision(self, topics: Any, groups: Any, *, create: bool = True) -> None:
+        if any(len(listened) > 1 for listened in groups.values()) and not self.has_failed:
             self.has_failed = True
             raise TransportUnavailableError(self.name, "gone")
 

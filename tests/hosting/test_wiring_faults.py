@@ -291,6 +291,8 @@ class TestSubscribers:
         ("attribute", "value"),
         [
             ("ordering", "partition"),
+            ("when_dead", "wait"),
+            ("when_dead", True),
             ("concurrency", 0),
             ("concurrency", 1_001),
             ("concurrency", "8"),
@@ -313,6 +315,31 @@ class TestSubscribers:
         assert fault.where.endswith("Welcome")
         assert f"{attribute} = {value!r} cannot work" in fault.what
         assert fault.fix.startswith("Use ")
+
+    def test_without_order_there_is_nothing_to_skip(self) -> None:
+        fault = fault_of(handler_with(when_dead="skip"))
+
+        assert (fault.kind, fault.where.split(".")[-1]) == ("attribute", "Welcome")
+        assert fault.what == 'when_dead = "skip" with ordering = "none" cannot work'
+        assert fault.fix.startswith('Set ordering = "key"')
+
+    def test_a_list_of_events_cannot_be_told_what_was_skipped(self) -> None:
+        class Total(BatchIntegrationEventHandler[OpenedV1]):
+            ordering, when_dead = "key", "skip"
+
+            async def handle(self, events: Sequence[OpenedV1]) -> None: ...
+
+        fault = fault_of(Total)
+
+        assert (fault.kind, fault.where.split(".")[-1]) == ("attribute", "Total")
+        assert fault.what == 'when_dead = "skip" for a list of events cannot work'
+        assert fault.fix.startswith("Write an IntegrationEventHandler with max_batch above 1")
+
+    @pytest.mark.parametrize("when_dead", ["block", "skip"])
+    def test_with_order_both_ways_with_the_dead_are_known(self, when_dead: str) -> None:
+        (entry,) = app_of(module_of("bank", handler_with(ordering="key", when_dead=when_dead))).registry.subscribers
+
+        assert entry.when_dead == when_dead
 
     def test_a_blocking_handler_has_no_transaction_to_share(self) -> None:
         class Slow(IntegrationEventHandler[OpenedV1]):

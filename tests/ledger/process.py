@@ -31,11 +31,12 @@ from mediator.errors import (
 from mediator.hosting.settings import ROLES, Role
 from mediator.storage.engines import is_transient
 from mediator.testing import kill_at
+from mediator.transports import transport_for
 from tests.ledger.bookkeeper import Conditions
 from tests.ledger.journal import Intent, Journal
 from tests.ledger.payments import MoveMoney, TransferRefusedError
 from tests.ledger.tables import ACCOUNTS
-from tests.ledger.transport import ShakyTransport
+from tests.ledger.transport import shaky
 from tests.ledger.variants import break_it
 from tests.ledger.waiting import tasks_at_work
 
@@ -67,6 +68,7 @@ class Run:
     """Crash point, and the how manieth time it is reached."""
     variant: str | None = None
     heal: bool = False
+    transport: str = "memory://"
     refusals: float = 0.2
     copies: float = 0.1
     set_aside_for: timedelta = timedelta(milliseconds=20)
@@ -115,6 +117,8 @@ def ledger_app(run: Run, conditions: Conditions, progress: _Progress) -> Mediato
         binder.bind(Conditions, to=conditions)
 
     again = RetryPolicy.fixed(100, run.set_aside_for)
+    # A transport that is wrapped is not told which database is the application's.
+    way = run.transport.replace("sql://", f"sql+{run.url}", 1)
     return MediatorApp(
         "bank",
         modules=[
@@ -124,7 +128,7 @@ def ledger_app(run: Run, conditions: Conditions, progress: _Progress) -> Mediato
         ],
         database=run.url,
         environment="test",
-        transport=ShakyTransport(Random(run.seed), run.refusals, run.copies),
+        transport=shaky(transport_for(way), Random(run.seed), run.refusals, run.copies),
         roles=run.roles,
         settings=MediatorSettings.model_validate(
             {

@@ -49,7 +49,7 @@ class InboxApart(IdempotentConsumer):
         subscriber: Subscriber,
         received: Received,
         attempt: int,
-        begin: Callable[[AsyncConnection], Awaitable[None]],
+        begin: Callable[[AsyncConnection], Awaitable[Sequence[UUID]]],
         count: Callable[[], Awaitable[None]] | None = None,
     ) -> Outcome:
         if count is not None:
@@ -273,8 +273,9 @@ class Ghosts(SqlUnitOfWork):
             raise
 
 
-async def _nothing(_connection: AsyncConnection) -> None:
+async def _nothing(_connection: AsyncConnection) -> Sequence[UUID]:
     """There is nothing to begin with."""
+    return ()
 
 
 def _put(name: str, replacement: object) -> Callable[[], None]:

@@ -42,11 +42,11 @@ from contracts import IntegrationEvent, PartitionKey, event_topic
 from mediator import MediatorApp, MediatorSettings, RetryPolicy
 from mediator.errors import PublishRefusedError
 from mediator.messaging.envelope import Envelope
-from mediator.messaging.transport import Capabilities, Health, Subscription
 from mediator.storage.database import Database
 from mediator.storage.outbox import SLOTS, slot_of
-from mediator.storage.slots import SEATS, ServerLocks
+from mediator.storage.slots import SEATS, ServerLocks, _named
 from tests.support import module_of
+from tests.support.transports import ScriptedTransport
 
 __all__ = [
     "EVERY_SLOT",
@@ -100,29 +100,20 @@ class Plan:
     """What to run instead of the toolkit's relay."""
 
 
-class RecordingTransport:
+class RecordingTransport(ScriptedTransport):
     """Appends what it is given to the record; a key stops at its first failure, as the protocol asks for."""
 
     name = "recording"
-    capabilities = Capabilities(durable=True, ordered=True)
 
     def __init__(self, plan: Plan) -> None:
+        super().__init__()
         self._plan, self._random = plan, Random()
         self._file = os.open(_record(plan.folder), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._under_way: set[object] = set()
 
-    async def open(self) -> None:
-        """The file is open already."""
-
     async def close(self) -> None:
         """What is under way gets its outcomes first."""
         await until(lambda: not self._under_way)
-
-    async def provision(self, topics: Sequence[str], groups: Sequence[str]) -> None:
-        """A file has no topics."""
-
-    async def health(self) -> Health:
-        return Health(ok=True, round_trip=timedelta(0))
 
     async def publish(self, batch: Sequence[Envelope]) -> AsyncIterator[tuple[Envelope, Exception | None]]:
         publication = object()
@@ -147,9 +138,6 @@ class RecordingTransport:
         if event["key"] == self._plan.killer:
             os.kill(os.getpid(), signal.SIGKILL)
         os.write(self._file, f"{time.monotonic()} {os.getpid()} {event['key']} {event['number']}\n".encode())
-
-    async def subscribe(self, group: str, topics: Sequence[str], prefetch: int) -> Subscription:
-        raise NotImplementedError("it only sends")
 
 
 @dataclass(frozen=True)
@@ -319,14 +307,14 @@ async def are_sharing(office: Office, *relays: RelayProcess) -> bool:
 
 async def lock_holders(database: Database) -> set[int]:
     """The connections that hold slots or seats, by the server's numbers."""
-    names: Any = ServerLocks(database)._names
+    place = ServerLocks(database)._place
     if database.dialect == "postgresql":
         query = (
             "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
     else:
-        query = " UNION ".join(f"SELECT IS_USED_LOCK('{names._place}:{number}')" for number in range(SLOTS + SEATS))
+        query = " UNION ".join(f"SELECT IS_USED_LOCK('{_named(place, number)}')" for number in range(SLOTS + SEATS))
     async with database.dedicated() as connection:
         return {int(holder) for holder in (await connection.execute(text(query))).scalars() if holder is not None}
 

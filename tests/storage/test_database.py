@@ -25,7 +25,7 @@ from mediator.storage.sqlite import Sqlite
 from tests.storage.drivers import EVERY_DRIVER, ON_MYSQL, ON_POSTGRESQL, ON_SERVERS
 from tests.storage.rows import eventually, execute, session_of
 
-FACTS = ["schema_version", "slots"]
+FACTS = ["routes", "schema_version", "slots"]
 
 
 async def pragma(database: Database, name: str, *, writing: bool) -> object:

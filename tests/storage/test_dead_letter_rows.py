@@ -131,6 +131,15 @@ async def test_of_many_keys_each_lets_go_what_nothing_stands_in_the_way_of(
     assert await due(database) == [1, 5]
 
 
+async def test_where_the_dead_are_skipped_they_do_not_stand_in_the_way(database: Database, database_url: str) -> None:
+    for subscriber_id in (WELCOME, "mail.other"):
+        await park(database, DEAD, None, subscriber_id=subscriber_id)
+        await park(database, BLOCKED, None, subscriber_id=subscriber_id)
+    await ParkedTable(database).release_first([(WELCOME, "k"), ("mail.other", "k")], skipping={"mail.other"})
+
+    assert await statuses(database_url) == [DEAD, BLOCKED, DEAD, RETRY]
+
+
 async def test_a_decision_renews_the_age_and_removing_removes_nothing_else(
     database: Database, database_url: str
 ) -> None:

@@ -38,6 +38,24 @@ async def test_what_waits_behind_something_goes_on_waiting(
     assert await statuses(database_url) == [status, BLOCKED]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([DEAD, BLOCKED, BLOCKED], [DEAD, RETRY, BLOCKED]),
+        ([DEAD, BLOCKED, DEAD, BLOCKED], [DEAD, RETRY, DEAD, BLOCKED]),
+        ([DEAD, RETRY, BLOCKED], [DEAD, RETRY, BLOCKED]),
+    ],
+)
+async def test_what_waits_behind_the_dead_is_let_go_for_those_who_skip_them(
+    database: Database, database_url: str, before: list[str], after: list[str]
+) -> None:
+    for status in before:
+        await park(database, status, None)
+
+    assert await ParkedTable(database).release_orphans([WELCOME], skips_dead=True) == (before != after)
+    assert await statuses(database_url) == after
+
+
 async def test_other_keys_and_other_subscribers_do_not_stand_in_the_way(database: Database) -> None:
     await park(database, RETRY, HOUR, partition_key="another")
     await park(database, RETRY, HOUR, subscriber_id="mail.other")

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mediator.storage.database import Database
 from mediator.storage.inbox import InboxTable
-from mediator.storage.parked import BLOCKED, DEAD, DISCARDED, RETRY, ParkedTable
+from mediator.storage.parked import BLOCKED, DEAD, DISCARDED, MOST_SKIPPED, RETRY, ParkedTable
 from tests.storage.drivers import EVERY_DRIVER, ON_SERVERS
 from tests.storage.rows import stored
 
@@ -264,6 +264,66 @@ async def test_what_blocks_its_key(database: Database, status: str, blocking: bo
         assert await parked.blocks(connection, WELCOME, "k") is blocking
         assert not await parked.blocks(connection, WELCOME, "other")
         assert not await parked.blocks(connection, "mail.other", "k")
+
+
+@pytest.mark.parametrize(("status", "blocking"), [(RETRY, True), (BLOCKED, True), (DEAD, False), (DISCARDED, False)])
+async def test_what_blocks_a_key_whose_dead_are_skipped(database: Database, status: str, blocking: bool) -> None:
+    await park(database, status)
+    await park(database, DEAD, None, partition_key="dead")
+    parked = ParkedTable(database)
+    async with database.begin() as connection:
+        assert await parked.blocks(connection, WELCOME, "k", skips_dead=True) is blocking
+        found = await parked.blocked_keys(connection, WELCOME, ["k", "dead"], skips_dead=True)
+        assert found == ({"k"} if blocking else set())
+
+
+async def test_what_is_skipped_is_named_by_key_the_oldest_first(database: Database) -> None:
+    events = [uuid4() for _ in range(7)]
+    for event_id, key, status in zip(events, "kjkkkjk", (DEAD, DEAD, RETRY, DISCARDED, DEAD, DEAD, DEAD), strict=True):
+        await park(database, status, None, event_id=event_id, partition_key=key)
+    await park(database, DEAD, None, subscriber_id="mail.other")
+    parked = ParkedTable(database)
+
+    async with database.begin() as connection:
+        assert await parked.skipped(connection, WELCOME, ["k", "j", "l"]) == {
+            "k": [events[0], events[2], events[4], events[6]],
+            "j": [events[1], events[5]],
+        }
+        assert await parked.skipped(connection, WELCOME, ["k"], before=5) == {"k": [events[0], events[2]]}
+
+
+async def test_of_many_that_are_skipped_the_oldest_of_each_key_are_named(database: Database) -> None:
+    rows = [parked_values(status=DEAD, partition_key=key) for _ in range(MOST_SKIPPED + 5) for key in "kj"]
+    async with database.begin() as connection:
+        await connection.execute(insert(database.tables.parked), rows)
+        skipped = await ParkedTable(database).skipped(connection, WELCOME, ["k", "j"])
+
+    assert skipped["k"] == [row["event_id"] for row in rows if row["partition_key"] == "k"][:MOST_SKIPPED]
+    assert len(skipped["j"]) == MOST_SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("skips_dead", "before", "after"),
+    [
+        (False, [RETRY, BLOCKED], [DEAD, BLOCKED]),
+        (True, [RETRY, BLOCKED, BLOCKED], [DEAD, RETRY, BLOCKED]),
+        (True, [RETRY, RETRY, BLOCKED], [DEAD, RETRY, BLOCKED]),
+        (True, [RETRY], [DEAD]),
+    ],
+)
+async def test_what_is_behind_one_that_dies_goes_on_if_that_is_skipped(
+    database: Database, database_url: str, skips_dead: bool, before: list[str], after: list[str]
+) -> None:
+    for status in before:
+        await park(database, status)
+    await park(database, BLOCKED, None, partition_key="other")
+    await park(database, RETRY, partition_key=None)
+    parked = ParkedTable(database)
+
+    assert await parked.die(1, 1, FACTS, skips_dead=skips_dead)
+    assert await parked.die(len(before) + 2, 1, FACTS, skips_dead=skips_dead)
+    assert not await parked.die(1, 1, FACTS, skips_dead=skips_dead)
+    assert await statuses(database_url) == [*after, BLOCKED, DEAD]
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,8 @@ from tests.storage.rows import execute, outbox_row
 
 pytestmark = EVERY_DRIVER
 
-NAMES = {"audit", "inbox", "meta", "outbox", "parked", "sent"}
-FACTS = {"schema_version": SCHEMA_VERSION, "slots": str(SLOTS)}
-VERSION_1 = Path(__file__).with_name("version_1.sql")
+NAMES = {"audit", "deliveries", "inbox", "lanes", "meta", "outbox", "parked", "routes", "sent"}
+FACTS = {"schema_version": SCHEMA_VERSION, "slots": str(SLOTS), "routes": "0"}
 
 
 @asynccontextmanager
@@ -147,7 +146,12 @@ async def test_an_empty_database_lacks_everything(database_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("version", "fix"),
-    [("0", "Install the version"), ("99", "Install the version"), ("1", 'app.ddl(since="1")')],
+    [
+        ("0", "Install the version"),
+        ("99", "Install the version"),
+        ("1", 'app.ddl(since="1")'),
+        ("2", 'app.ddl(since="2")'),
+    ],
 )
 async def test_another_version_is_refused(database: Database, version: str, fix: str) -> None:
     await set_fact(database, "schema_version", version)
@@ -172,39 +176,55 @@ async def test_another_number_of_slots_is_refused(database: Database, slots: str
         await verify_schema(database)
 
 
-async def version_1(database: Database) -> dict[str, Any]:
-    """Tables of version 1 with a row; SQLite's are those that version 1 made."""
+async def tables_of(version: str, database: Database) -> dict[str, Any]:
+    """Tables of a former version with a row; SQLite's are those that it made."""
     if database.dialect == "sqlite":
-        await apply(database, VERSION_1.read_text())
+        await apply(database, Path(__file__).with_name(f"version_{version}.sql").read_text())
     else:
         await create_schema(database)
-        await set_fact(database, "schema_version", "1")
-        await set_fact(database, "slots", None)
-        of_table = " ON mediator_outbox" if database.dialect in MYSQL else ""
-        await apply(database, f"DROP INDEX mediator_outbox_scheduled{of_table}")
-        await apply(database, "ALTER TABLE mediator_parked DROP COLUMN history")
+        await set_fact(database, "schema_version", version)
+        await set_fact(database, "routes", None)
+        for table in ("deliveries", "lanes", "routes"):
+            await apply(database, f"DROP TABLE mediator_{table}")
+        if version == "1":
+            await set_fact(database, "slots", None)
+            of_table = " ON mediator_outbox" if database.dialect in MYSQL else ""
+            await apply(database, f"DROP INDEX mediator_outbox_scheduled{of_table}")
+            await apply(database, "ALTER TABLE mediator_parked DROP COLUMN history")
     row = outbox_row()
     async with database.begin() as connection:
         await connection.execute(insert_statement(database.tables), [row])
     return row
 
 
+@pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("way", ["create", "ddl"])
-async def test_tables_of_version_1_are_upgraded_and_keep_their_rows(database_url: str, way: str) -> None:
+async def test_tables_of_former_versions_are_upgraded_and_keep_their_rows(
+    database_url: str, way: str, version: str
+) -> None:
     async with opened(database_url) as database:
-        row = await version_1(database)
+        row = await tables_of(version, database)
         with pytest.raises(SchemaError):
             await verify_schema(database)
 
-        await (create_schema(database) if way == "create" else apply(database, ddl(database, since="1")))
+        await (create_schema(database) if way == "create" else apply(database, ddl(database, since=version)))
 
         assert await facts(database) == FACTS
         await verify_schema(database)
-        _, _, indexes, _ = (await described(database))["mediator_outbox"]
+        found = await described(database)
+        _, _, indexes, _ = found["mediator_outbox"]
         assert {index.name for index in database.tables.outbox.indexes} <= set(indexes)
+        async with opened(database_url, prefix="other_") as other:
+            await create_schema(other)
+            anew = await described(other)
+        for table in ("deliveries", "lanes", "routes"):
+            made, intended = (
+                repr(one).replace("other_", "mediator_") for one in (found[f"mediator_{table}"], anew[f"other_{table}"])
+            )
+            assert made == intended
         outbox = OutboxTable(database)
-        (found,) = await outbox.fetch(0, 10, without=(), without_keys=())
-        assert found["event_id"] == row["event_id"]
+        (kept,) = await outbox.fetch(0, 10, without=(), without_keys=())
+        assert kept["event_id"] == row["event_id"]
         await outbox.complete([(0, 1)], keep_history=True)
 
 

@@ -61,8 +61,8 @@ async def all_go_to(relay: SlotLocks) -> None:
 
 async def cut(relay: ServerLocks, url: str) -> None:
     """End the session that holds a relay's locks."""
-    assert relay._connection is not None
-    end_session(url, await session_of(relay._connection))
+    assert relay._session._connection is not None
+    end_session(url, await session_of(relay._session._connection))
 
 
 def are_fair(shares: Sequence[Collection[int]]) -> bool:
@@ -211,7 +211,7 @@ async def test_locks_whose_connection_is_cut_are_lost_and_taken_again(join: Join
     with capture_logs() as logs:
         assert await one.acquire(()) == NONE
         assert are_fair(await look(one, other))
-    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("relay.locks_lost", "warning")]
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("locks.lost", "warning")]
 
 
 @ON_SERVERS
@@ -224,7 +224,7 @@ async def test_while_the_database_is_away_nothing_is_owned_and_it_is_said_once(d
         await locks.release()
     await database.close()
 
-    assert [entry["event"] for entry in logs] == ["relay.locks_lost"]
+    assert [entry["event"] for entry in logs] == ["locks.lost"]
 
 
 @ON_SERVERS
@@ -269,34 +269,36 @@ async def test_whoever_looks_now_and_then_keeps_its_locks(
     monkeypatch.setattr(slots, "_SILENCE_SECONDS", 2)
     locks = join()
     await locks.acquire(())
-    assert locks._connection is not None
-    session = await session_of(locks._connection)
+    assert locks._session._connection is not None
+    session = await session_of(locks._session._connection)
     for _ in range(15):
         await asyncio.sleep(0.2)
         assert await locks.acquire(()) == ALL
-    assert await session_of(locks._connection) == session
+    assert await session_of(locks._session._connection) == session
 
 
 @ON_POSTGRESQL
 async def test_connections_that_hold_locks_are_found_dead_within_ten_seconds(join: Join) -> None:
     locks = join()
     await locks.acquire(())
-    assert locks._connection is not None
+    assert locks._session._connection is not None
     shown = {}
     for name in ("idle", "interval", "count"):
-        shown[name] = int((await locks._connection.exec_driver_sql(f"SHOW tcp_keepalives_{name}")).scalar_one())
+        shown[name] = int(
+            (await locks._session._connection.exec_driver_sql(f"SHOW tcp_keepalives_{name}")).scalar_one()
+        )
 
     assert shown["idle"] + shown["interval"] * shown["count"] <= 10
-    assert (await locks._connection.exec_driver_sql("SHOW idle_session_timeout")).scalar_one() == "10s"
+    assert (await locks._session._connection.exec_driver_sql("SHOW idle_session_timeout")).scalar_one() == "10s"
 
 
 @ON_MYSQL
 async def test_connections_that_hold_locks_are_ended_after_ten_silent_seconds(join: Join) -> None:
     locks = join()
     await locks.acquire(())
-    assert locks._connection is not None
+    assert locks._session._connection is not None
 
-    assert (await locks._connection.exec_driver_sql("SELECT @@session.wait_timeout")).scalar_one() == 10
+    assert (await locks._session._connection.exec_driver_sql("SELECT @@session.wait_timeout")).scalar_one() == 10
 
 
 @ON_SERVERS
@@ -354,7 +356,7 @@ async def test_whatever_relays_do_no_slot_has_two_owners(join: Join, database_ur
             case "release":
                 await relay.release()
                 owned[relay], busy[relay] = NONE, set()
-            case "cut" if relay._connection is not None:
+            case "cut" if relay._session._connection is not None:
                 await cut(relay, database_url)
                 owned[relay], busy[relay] = await relay.acquire(()), set()
                 assert owned[relay] == NONE

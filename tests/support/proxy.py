@@ -1,4 +1,4 @@
-"""A network between clients and a database's server that a test can break, above all in the middle of a COMMIT.
+"""A network between clients and a server that a test can break, above all in the middle of a COMMIT.
 
     async with Proxy(database_url) as proxy:
         engine = create_async_engine(proxy.url)
@@ -19,7 +19,14 @@ from typing import Self
 
 from sqlalchemy.engine import make_url
 
-from tests.support.wire import Conversation, Message, MySQLConversation, PostgreSQLConversation
+from tests.support.wire import (
+    AMQPConversation,
+    Conversation,
+    Message,
+    MySQLConversation,
+    PlainConversation,
+    PostgreSQLConversation,
+)
 
 __all__ = ["Proxy", "Trap"]
 
@@ -27,12 +34,14 @@ _SERVERS: dict[str, tuple[type[Conversation], int]] = {
     "postgresql": (PostgreSQLConversation, 5432),
     "mysql": (MySQLConversation, 3306),
     "mariadb": (MySQLConversation, 3306),
+    "kafka": (PlainConversation, 9092),
+    "amqp": (AMQPConversation, 5672),
 }
 _PATIENCE = 30
 
 
 class Proxy:
-    """Stands before the server of a database's URL, for the time of the block."""
+    """Stands before the server of a URL, for the time of the block."""
 
     def __init__(self, url: str) -> None:
         target = make_url(url)

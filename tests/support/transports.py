@@ -1,9 +1,11 @@
 """A transport whose outcomes a test decides. It delivers to nobody: what it was given is its record."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
+from mediator.errors import Fault
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Capabilities, Delivery, Health, Settlement, Subscription
 
@@ -40,8 +42,12 @@ class ScriptedTransport:
     async def close(self) -> None:
         """Nothing to disconnect from."""
 
-    async def provision(self, topics: Sequence[str], groups: Sequence[str]) -> None:
+    async def provision(self, topics: Any, groups: Any, *, create: bool = True) -> None:
         """Nothing to make."""
+
+    async def check(self) -> Sequence[Fault]:
+        """Nothing to set."""
+        return ()
 
     async def health(self) -> Health:
         return Health(ok=True, round_trip=timedelta(0))
@@ -59,6 +65,9 @@ class ScriptedTransport:
                 failed_keys[envelope.key] = error
             yield envelope, error
 
+    async def backlog(self, groups: Collection[str]) -> Mapping[str, int]:
+        return {}
+
     async def subscribe(self, group: str, topics: Sequence[str], prefetch: int) -> Subscription:
         return _Silence()
 
@@ -72,6 +81,9 @@ class _Silence:
 
     async def settle(self, outcomes: Sequence[tuple[Delivery, Settlement]]) -> None:
         """Nothing was given."""
+
+    async def take(self, lanes: Collection[int]) -> None:
+        """There are none."""
 
     async def widen(self, topics: Sequence[str]) -> None:
         """Nothing comes of these either."""

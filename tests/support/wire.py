@@ -9,7 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Conversation", "Message", "MySQLConversation", "PostgreSQLConversation"]
+__all__ = [
+    "AMQPConversation",
+    "Conversation",
+    "Message",
+    "MySQLConversation",
+    "PlainConversation",
+    "PostgreSQLConversation",
+]
 
 _COMMIT = re.compile(r"\s*(COMMIT|END)(\s+(WORK|TRANSACTION))?\s*;?\s*", re.IGNORECASE)
 _END = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\b(?!\s+(WORK\s+)?TO\b|\s+PREPARED)", re.IGNORECASE)
@@ -84,6 +91,26 @@ def _cut(data: bytes, size_of: Callable[[bytes], int], read: Callable[[bytes], M
     return messages, data[start:]
 
 
+class PlainConversation(Conversation):
+    """A protocol that knows no COMMIT: bytes pass as they come."""
+
+    def from_client(self, data: bytes) -> list[Message]:
+        return [Message(data)]
+
+    def from_server(self, data: bytes) -> list[Message]:
+        return [Message(data)]
+
+    def _client_size(self, head: bytes) -> int:
+        raise NotImplementedError("nothing is cut")
+
+    _server_size = _client_size
+
+    def _client_message(self, data: bytes) -> Message:
+        return Message(data)
+
+    _server_message = _client_message
+
+
 class PostgreSQLConversation(Conversation):
     """A type, a length, a content; only the first message has no type. Encryption is declined."""
 
@@ -139,3 +166,25 @@ class MySQLConversation(Conversation):
 
     def _server_message(self, data: bytes) -> Message:
         return Message(data, ends_commit=True)
+
+
+class AMQPConversation(Conversation):
+    """AMQP, which knows no COMMIT: bytes that pass as they come."""
+
+    def from_client(self, data: bytes) -> list[Message]:
+        return [Message(data)]
+
+    def from_server(self, data: bytes) -> list[Message]:
+        return [Message(data)]
+
+    def _client_size(self, head: bytes) -> int:
+        return len(head)
+
+    def _server_size(self, head: bytes) -> int:
+        return len(head)
+
+    def _client_message(self, data: bytes) -> Message:
+        return Message(data)
+
+    def _server_message(self, data: bytes) -> Message:
+        return Message(data)

@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from mediator.errors import TransportUnavailableError
 from mediator.messaging.envelope import Envelope
-from mediator.messaging.transport import Delivery, Settlement, Subscription
+from mediator.messaging.transport import Delivery, Settlement, Subscription, Transport
+from mediator.testing import TransportSuite
 from mediator.transports import MemoryTransport
 from tests.storage.rows import eventually
 
@@ -55,25 +56,21 @@ async def everybody_has_had_a_turn() -> None:
         await asyncio.sleep(0)
 
 
+class TestMemoryTransport(TransportSuite):
+    has_lanes = False
+    durable_groups = False
+    refuses_unknown_topics = False
+    confirms_after_acknowledgement = True
+
+    def make_transport(self, application: str) -> Transport:
+        return MemoryTransport()
+
+
 async def test_an_envelope_that_nobody_listens_to_is_confirmed_at_once(transport: MemoryTransport) -> None:
     await transport.subscribe("shop.billing", ["test.shop.public.invoices.v1"], 10)
     sent = envelope()
 
     assert await outcomes(transport, sent) == [(sent, None)]
-
-
-async def test_a_delivery_carries_what_was_published(transport: MemoryTransport) -> None:
-    subscription = await join(transport, "shop.billing")
-    sent = envelope('{"total": 3}', key="order-1")
-    publication = asyncio.create_task(outcomes(transport, sent))
-
-    (delivery,) = await subscription.fetch(5, SOON)
-    await acknowledge(subscription, delivery)
-
-    assert await publication == [(sent, None)]
-    assert (delivery.topic, delivery.body, delivery.key) == (sent.topic, sent.body, "order-1")
-    assert (delivery.event_id, delivery.attempt) == (str(sent.event_id), 1)
-    assert delivery.headers["ce-type"] == "shop.order-placed.v1"
 
 
 async def test_it_confirms_only_after_every_group_has_acknowledged(transport: MemoryTransport) -> None:
@@ -134,20 +131,6 @@ async def test_what_is_given_back_comes_first_and_is_marked_as_redelivered(trans
     assert [error for _, error in await publication] == [None, None]
 
 
-async def test_the_settlement_of_a_delivery_that_was_given_back_is_ignored(transport: MemoryTransport) -> None:
-    subscription = await join(transport, "shop.billing")
-    publication = asyncio.create_task(outcomes(transport, envelope()))
-    (first,) = await subscription.fetch(1, SOON)
-    await subscription.settle([(first, Settlement.GIVE_BACK)])
-
-    await acknowledge(subscription, first)
-    await everybody_has_had_a_turn()
-
-    assert not publication.done()
-    await acknowledge(subscription, *await subscription.fetch(1, SOON))
-    assert [error for _, error in await publication] == [None]
-
-
 async def test_a_rejected_delivery_is_taken_care_of(transport: MemoryTransport) -> None:
     subscription = await join(transport, "shop.billing")
     publication = asyncio.create_task(outcomes(transport, envelope()))
@@ -156,66 +139,6 @@ async def test_a_rejected_delivery_is_taken_care_of(transport: MemoryTransport) 
     await subscription.settle([(delivery, Settlement.REJECT)])
 
     assert [error for _, error in await publication] == [None]
-
-
-async def test_members_of_a_group_share_its_envelopes(transport: MemoryTransport) -> None:
-    one, other = await join(transport, "shop.billing"), await join(transport, "shop.billing")
-    publication = asyncio.create_task(outcomes(transport, envelope("1"), envelope("2")))
-
-    (first,) = await one.fetch(1, SOON)
-    (second,) = await other.fetch(5, SOON)
-    await acknowledge(one, first)
-    await acknowledge(other, second)
-
-    assert (first.body, second.body) == (b"1", b"2")
-    assert [error for _, error in await publication] == [None, None]
-
-
-async def test_a_member_gets_no_more_than_its_prefetch(transport: MemoryTransport) -> None:
-    subscription = await join(transport, "shop.billing", prefetch=2)
-    publication = asyncio.create_task(outcomes(transport, *(envelope(str(number)) for number in range(3))))
-
-    first, second = await subscription.fetch(10, SOON)
-    assert await subscription.fetch(10, NOW) == []
-    await acknowledge(subscription, first)
-    (third,) = await subscription.fetch(10, SOON)
-    await acknowledge(subscription, second, third)
-
-    assert [delivery.body for delivery in (first, second, third)] == [b"0", b"1", b"2"]
-    assert len(await publication) == 3
-
-
-async def test_fetching_returns_when_nothing_comes(transport: MemoryTransport) -> None:
-    subscription = await join(transport, "shop.billing")
-
-    assert await subscription.fetch(10, NOW) == []
-
-
-async def test_a_member_that_has_no_room_waits_until_it_has(transport: MemoryTransport) -> None:
-    subscription = await join(transport, "shop.billing", prefetch=1)
-    publication = asyncio.create_task(outcomes(transport, envelope("1"), envelope("2")))
-    (first,) = await subscription.fetch(5, SOON)
-    waiting = asyncio.create_task(subscription.fetch(5, SOON))
-
-    await everybody_has_had_a_turn()
-    assert not waiting.done()
-    await acknowledge(subscription, first)
-
-    (second,) = await waiting
-    assert second.body == b"2"
-    await acknowledge(subscription, second)
-    await publication
-
-
-async def test_fetching_does_not_wait_to_fill_up(transport: MemoryTransport) -> None:
-    subscription = await join(transport, "shop.billing")
-    waiting = asyncio.create_task(subscription.fetch(10, timedelta(hours=1)))
-    publication = asyncio.create_task(outcomes(transport, envelope()))
-
-    fetched = await waiting
-    await acknowledge(subscription, *fetched)
-
-    assert len(fetched) == len(await publication) == 1
 
 
 async def test_what_a_leaving_member_did_not_settle_goes_to_the_others_in_order(transport: MemoryTransport) -> None:
@@ -242,19 +165,6 @@ async def test_closing_ends_what_is_not_acknowledged_as_unavailable(transport: M
     results = {sent.body: error for sent, error in await publication}
     assert results[b"done"] is None
     assert isinstance(results[b"open"], TransportUnavailableError)
-
-
-async def test_publishing_while_closed_ends_as_unavailable() -> None:
-    transport = MemoryTransport()
-
-    ((_, error),) = await outcomes(transport, envelope())
-
-    assert isinstance(error, TransportUnavailableError)
-    assert not (await transport.health()).ok
-
-
-async def test_it_is_well_while_it_is_open(transport: MemoryTransport) -> None:
-    assert (await transport.health()).ok
 
 
 async def test_a_publication_that_nobody_waits_for_any_more_is_forgotten(transport: MemoryTransport) -> None:
