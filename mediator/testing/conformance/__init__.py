@@ -1,0 +1,1 @@
+"""The promises of the transport protocol, by chapter; `TransportSuite` has them all."""
