@@ -19,7 +19,7 @@ from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
 from mediator import MediatorError
-from mediator.errors import DatabaseUnavailableError, SchemaError, SettingsError
+from mediator.errors import BrokerError, DatabaseUnavailableError, SchemaError, SettingsError
 from sample_app.place import kind_of, named, refuse_strangers, temporary
 from sample_app.story import SCENARIOS
 from sample_app.story.crash import run_child
@@ -41,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given = options.database
             database = temporary(stack, keep=options.keep) if given is None else named(given)
             if options.child:
-                asyncio.run(run_child(database, *options.child))
+                stage = Stage(database, options.transport, SystemRandom(), Console())
+                asyncio.run(run_child(stage, *options.child))
                 return 0
-            asyncio.run(_prepare(database))
-        except (SettingsError, DatabaseUnavailableError, SchemaError) as error:
+            asyncio.run(_prepare(database, options.transport))
+        except (SettingsError, DatabaseUnavailableError, SchemaError, BrokerError) as error:
             parser.error(str(error))
         return asyncio.run(_tell(options, database))
 
@@ -65,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         "mariadb+asyncmy://user@host/shop, and keep what is made in it; it may be one of a former run. "
         "By default: a SQLite file in a temporary folder",
     )
+    parser.add_argument(
+        "--transport",
+        metavar="URL",
+        default="memory://",
+        help="let the events travel over a broker, for example redis://127.0.0.1:6379; by default in process, memory://",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the temporary database, and say where it is")
     parser.add_argument("--verbose", action="store_true", help="show what the toolkit logs, on standard error")
     # For the crash scenarios: what a process does until it is killed.
@@ -81,10 +88,10 @@ def _configure_logging(*, verbose: bool) -> None:
     )
 
 
-async def _prepare(database: str) -> None:
+async def _prepare(database: str, transport: str) -> None:
     """Create the tables, and finish what a former run left."""
     await refuse_strangers(database)
-    async with make_shop(database) as shop:
+    async with make_shop(database, transport=transport) as shop:
         await create_tables(shop)
         await shop.drained()
 
@@ -98,7 +105,7 @@ async def _tell(options: argparse.Namespace, database: str) -> int:
         if options.scenario in (None, number):
             console.print(f"\n[bold]{number}. {escape(scenario.title)}[/]")
             # Dice of its own for each scenario: it is the same alone and in the whole story.
-            stage = Stage(database, Random(f"{seed}-{number}"), console)  # noqa: S311 - nothing secret
+            stage = Stage(database, options.transport, Random(f"{seed}-{number}"), console)  # noqa: S311 - nothing secret
             stage.tell(scenario.happens)
             try:
                 await scenario.play(stage)

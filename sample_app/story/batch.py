@@ -7,7 +7,6 @@ from sample_app.contracts import PieceScannedV1
 from sample_app.inventory.application.queries import GetStock, StockView
 from sample_app.inventory.domain import UnknownSkuError
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import make_shop
 
 __all__ = ["BATCH"]
 
@@ -26,7 +25,7 @@ class Commits:
 
 async def play(stage: Stage) -> None:
     commits = Commits()
-    async with make_shop(stage.database, runtime=Runtime(reached=commits.reached)) as shop:
+    async with stage.shop(runtime=Runtime(reached=commits.reached)) as shop:
         purchase = await stage.set_up(shop)
         stage.tell(f"A pallet with {PIECES} × {purchase.product} comes through the gate.")
 

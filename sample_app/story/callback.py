@@ -5,13 +5,13 @@ from uuid import uuid4
 from sample_app.ordering.application.promotions import ANSWERS, PromoteProduct
 from sample_app.story.happy_path import events_of
 from sample_app.story.stage import Scenario, Stage
-from sample_app.wiring import PREFIX, make_shop
+from sample_app.wiring import PREFIX
 
 __all__ = ["CALLBACK"]
 
 
 async def play(stage: Stage) -> None:
-    async with make_shop(stage.database) as shop:
+    async with stage.shop() as shop:
         plenty, scarce = await stage.set_up(shop), await stage.set_up(shop)
         await shop.mediator.send(scarce.order)
         await shop.drained()

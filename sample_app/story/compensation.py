@@ -5,7 +5,6 @@ from sample_app.inventory.application.queries import GetStock, StockView
 from sample_app.notifications.application.queries import GetMails
 from sample_app.ordering.application.queries import GetOrders
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import make_shop
 
 __all__ = ["COMPENSATION"]
 
@@ -13,7 +12,7 @@ ABOVE_THE_LIMIT = 120_000
 
 
 async def play(stage: Stage) -> None:
-    async with make_shop(stage.database) as shop:
+    async with stage.shop() as shop:
         purchase = await stage.set_up(shop, price=ABOVE_THE_LIMIT)
         stage.tell(f"{purchase}, which is more than the card allows.")
 

@@ -19,8 +19,7 @@ from mediator.testing import kill_at
 from sample_app.notifications.domain import Mail
 from sample_app.notifications.infrastructure import SqlMailbox
 from sample_app.ordering.application.place_order import PlaceOrder
-from sample_app.story.stage import Purchase
-from sample_app.wiring import make_shop
+from sample_app.story.stage import Purchase, Stage
 
 __all__ = ["place_order_and_die", "post_mails_and_die", "run_child"]
 
@@ -28,36 +27,36 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 async def place_order_and_die(
-    database: str, purchase: Purchase, crash_point: str, *, resting: Sequence[str] = ()
+    stage: Stage, purchase: Purchase, crash_point: str, *, resting: Sequence[str] = ()
 ) -> int:
     """Place the order in a child process that dies at a crash point of the toolkit; gives the child's exit status."""
     order = (str(purchase.customer_id), purchase.sku, str(purchase.quantity))
-    return await _child(database, "order", crash_point, *order, *resting)
+    return await _child(stage, "order", crash_point, *order, *resting)
 
 
-async def post_mails_and_die(database: str, order_id: UUID) -> int:
+async def post_mails_and_die(stage: Stage, order_id: UUID) -> int:
     """Do what is pending, in a child process that dies at the mail about an order; gives the child's exit status."""
-    return await _child(database, "mails", str(order_id))
+    return await _child(stage, "mails", str(order_id))
 
 
-async def run_child(database: str, task: str, *arguments: str) -> None:
+async def run_child(stage: Stage, task: str, *arguments: str) -> None:
     """What the child does until it dies."""
     if task == "order":
-        await _place_order(database, *arguments)
+        await _place_order(stage, *arguments)
     else:
-        await _post_mails(database, *arguments)
+        await _post_mails(stage, *arguments)
 
 
-async def _child(database: str, *task: str) -> int:
-    what = ("--database", database, "--child", *task)
+async def _child(stage: Stage, *task: str) -> int:
+    what = ("--database", stage.database, "--transport", stage.transport, "--child", *task)
     child = await asyncio.create_subprocess_exec(sys.executable, "-m", "sample_app", *what, cwd=_ROOT)
     return await child.wait()
 
 
 async def _place_order(
-    database: str, crash_point: str, customer_id: str, sku: str, quantity: str, *resting: str
+    stage: Stage, crash_point: str, customer_id: str, sku: str, quantity: str, *resting: str
 ) -> None:
-    async with make_shop(database, runtime=Runtime(reached=kill_at(crash_point))) as shop:
+    async with stage.shop(runtime=Runtime(reached=kill_at(crash_point))) as shop:
         for handler in resting:
             shop.pause(handler)
         await shop.mediator.send(PlaceOrder(UUID(customer_id), sku, int(quantity)))
@@ -77,6 +76,6 @@ class _DeadlyMailbox(SqlMailbox):
         super().put(mail)
 
 
-async def _post_mails(database: str, order_id: str) -> None:
-    async with make_shop(database, mailbox=partial(_DeadlyMailbox, order_id=UUID(order_id))) as shop:
+async def _post_mails(stage: Stage, order_id: str) -> None:
+    async with stage.shop(mailbox=partial(_DeadlyMailbox, order_id=UUID(order_id))) as shop:
         await shop.drained()

@@ -6,17 +6,17 @@ from sample_app.inventory.application.queries import GetStock, StockView
 from sample_app.ordering.application.queries import GetOrders
 from sample_app.story.crash import place_order_and_die
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import PREFIX, make_shop
+from sample_app.wiring import PREFIX
 
 __all__ = ["CRASH_BEFORE_PUBLISH"]
 
 
 async def play(stage: Stage) -> None:
-    async with make_shop(stage.database) as shop:
+    async with stage.shop() as shop:
         purchase = await stage.set_up(shop)
     stage.tell(f"{purchase}; the process is killed right after the commit, and started again.")
 
-    status = await place_order_and_die(stage.database, purchase, "uow.after_commit")
+    status = await place_order_and_die(stage, purchase, "uow.after_commit")
 
     committed = await stage.count("ordering_order where sku = :sku", sku=purchase.sku)
     waiting = await stage.count(f"{PREFIX}outbox")
@@ -26,7 +26,7 @@ async def play(stage: Stage) -> None:
     stage.check("its two events wait in the outbox", waiting, 2)
     stage.check("nobody has heard of it", reserved, 0)
 
-    async with make_shop(stage.database) as shop:
+    async with stage.shop() as shop:
         await shop.drained()
 
         orders = await shop.mediator.send(GetOrders(purchase.customer_id))

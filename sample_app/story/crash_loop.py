@@ -6,7 +6,6 @@ from uuid import uuid4
 from sample_app.notifications.application.queries import GetMails
 from sample_app.story.crash import post_mails_and_die
 from sample_app.story.stage import Scenario, Stage
-from sample_app.wiring import make_shop
 
 __all__ = ["CRASH_LOOP"]
 
@@ -16,7 +15,7 @@ DIED = f"the process died in attempt {ATTEMPTS} of {ATTEMPTS}"
 
 
 async def play(stage: Stage) -> None:
-    async with make_shop(stage.database) as shop:
+    async with stage.shop() as shop:
         deadly, harmless = await stage.set_up(shop), await stage.set_up(shop)
         stage.tell(f"{deadly}. {harmless}. The first receipt kills the process, which is started again and again.")
         correlation_id = f"checkout-{uuid4()}"
@@ -26,12 +25,12 @@ async def play(stage: Stage) -> None:
         harmless_id = await shop.mediator.send(harmless.order)
         await shop.drained()
 
-    statuses = [await post_mails_and_die(stage.database, deadly_id) for _ in range(ATTEMPTS + 1)]
+    statuses = [await post_mails_and_die(stage, deadly_id) for _ in range(ATTEMPTS + 1)]
 
     fate = [-signal.SIGKILL] * ATTEMPTS + [0]
     stage.check("the process is killed in each of three attempts, and lives the fourth time", statuses, fate)
 
-    async with make_shop(stage.database) as shop:
+    async with stage.shop() as shop:
         letters = await shop.dead_letters.list(subscriber_id=HANDLER, correlation_id=correlation_id)
         mails = [len(await shop.mediator.send(GetMails(order_id))) for order_id in (deadly_id, harmless_id)]
         stage.check("the event is a dead letter, which says why", [one.error for one in letters], [DIED])

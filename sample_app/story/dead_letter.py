@@ -8,7 +8,6 @@ from sample_app.billing.infrastructure import SandboxGateway
 from sample_app.notifications.application.queries import GetMails
 from sample_app.ordering.application.queries import GetOrders
 from sample_app.story.stage import Scenario, Stage
-from sample_app.wiring import make_shop
 
 __all__ = ["DEAD_LETTER"]
 
@@ -29,7 +28,7 @@ class CountingGateway(SandboxGateway):
 
 async def play(stage: Stage) -> None:
     gateway = CountingGateway()
-    async with make_shop(stage.database, gateway=gateway) as shop:
+    async with stage.shop(gateway=gateway) as shop:
         purchase = await stage.set_up(shop, currency="CHF")
         stage.tell(f"{purchase}, and we have no merchant account in that currency.")
         correlation_id = f"checkout-{uuid4()}"

@@ -6,7 +6,7 @@ from sample_app.inventory.application.holds import CollectGoods, HoldGoods
 from sample_app.inventory.application.queries import GetStock
 from sample_app.inventory.domain import HoldExpiredError
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import PREFIX, make_shop
+from sample_app.wiring import PREFIX
 
 __all__ = ["DELAY"]
 
@@ -15,7 +15,7 @@ SCHEDULED = f"{PREFIX}outbox where type = 'inventory.hold-expired'"
 
 
 async def play(stage: Stage) -> None:
-    async with make_shop(stage.database) as shop:
+    async with stage.shop() as shop:
         purchase = await stage.set_up(shop)
         stage.tell(f"A {purchase.product} is held for a day, and {purchase.customer} comes for it.")
 

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from mediator.messaging.envelope import Envelope
-from mediator.transports.memory import MemoryTransport
+from mediator.messaging.transport import Transport
 from sample_app.billing.infrastructure import SandboxGateway
 from sample_app.inventory.application.queries import GetStock, StockView
 from sample_app.notifications.application.queries import GetMails
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import make_shop
 
 __all__ = ["DUPLICATES"]
 
@@ -25,13 +25,19 @@ UNCONDITIONAL = ("inventory.reserve-stock", "billing.open-invoice", "notificatio
 """They need nothing but their event. The others may be early, fail, and be right when they are tried again."""
 
 
-class StutteringTransport(MemoryTransport):
+class StutteringTransport:
     """Hands out every envelope three times; a broker may do that, it promises "at least once"."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
 
     async def publish(self, batch: Sequence[Envelope]) -> AsyncIterator[tuple[Envelope, Exception | None]]:
         """One outcome for each envelope: that of its last copy."""
         copies = Counter[int]()
-        async for envelope, error in super().publish([envelope for envelope in batch for _ in range(COPIES)]):
+        async for envelope, error in self.transport.publish([envelope for envelope in batch for _ in range(COPIES)]):
             copies[id(envelope)] += 1
             if copies[id(envelope)] == COPIES:
                 yield envelope, error
@@ -39,7 +45,10 @@ class StutteringTransport(MemoryTransport):
 
 async def play(stage: Stage) -> None:
     gateway = SandboxGateway()
-    async with make_shop(stage.database, transport=StutteringTransport(), gateway=gateway) as shop:
+    async with (
+        stage.way() as transport,
+        stage.shop(transport=StutteringTransport(transport), gateway=gateway) as shop,
+    ):
         purchase = await stage.set_up(shop)
         stage.tell(f"{purchase}.")
 

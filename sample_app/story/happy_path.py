@@ -9,7 +9,6 @@ from sample_app.inventory.application.queries import GetStock, StockView
 from sample_app.notifications.application.queries import GetMails
 from sample_app.ordering.application.queries import GetLoyaltyPoints, GetOrders
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import make_shop
 
 __all__ = ["HAPPY_PATH"]
 
@@ -23,7 +22,7 @@ TOLD = [
 
 
 async def play(stage: Stage) -> None:
-    async with make_shop(stage.database) as shop:
+    async with stage.shop() as shop:
         purchase = await stage.set_up(shop)
         stage.tell(f"{purchase}.")
         correlation_id = f"checkout-{uuid4()}"

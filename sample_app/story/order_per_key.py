@@ -7,7 +7,7 @@ from sample_app.inventory.application.receive_goods import ReceiveGoods
 from sample_app.inventory.domain import UnknownSkuError
 from sample_app.ordering.application.offers import ChangePrice, OfferProduct
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import PREFIX, make_shop
+from sample_app.wiring import PREFIX
 
 __all__ = ["ORDER_PER_KEY"]
 
@@ -15,7 +15,7 @@ HANDLER = "inventory.print-label"
 
 
 async def play(stage: Stage) -> None:
-    async with make_shop(stage.database) as shop:
+    async with stage.shop() as shop:
         neighbour = await stage.set_up(shop)
         sku = f"novelty-{uuid4().hex[:12]}"
         await shop.mediator.send(OfferProduct(sku, 1_500, "EUR"))

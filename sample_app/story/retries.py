@@ -8,7 +8,6 @@ from sample_app.billing.infrastructure import SandboxGateway
 from sample_app.inventory.application.queries import GetStock, StockView
 from sample_app.ordering.application.queries import GetOrders
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import make_shop
 
 __all__ = ["RETRIES"]
 
@@ -44,7 +43,7 @@ class UnreliableGateway(SandboxGateway):
 
 async def play(stage: Stage) -> None:
     gateway = UnreliableGateway(stage)
-    async with make_shop(stage.database, gateway=gateway) as shop:
+    async with stage.shop(gateway=gateway) as shop:
         purchase = await stage.set_up(shop)
         gateway.sku = purchase.sku
         stage.tell(f"{purchase}; the payment provider does not answer twice.")

@@ -9,7 +9,6 @@ from sample_app.ordering.application.customers import BlockCustomer
 from sample_app.ordering.application.queries import GetLoyaltyPoints, GetOrders
 from sample_app.ordering.domain import CustomerBlockedError
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import make_shop
 
 __all__ = ["ROLLBACK"]
 
@@ -26,7 +25,7 @@ class Disk:
 
 async def play(stage: Stage) -> None:
     disk = Disk()
-    async with make_shop(stage.database, runtime=Runtime(reached=disk.reached)) as shop:
+    async with stage.shop(runtime=Runtime(reached=disk.reached)) as shop:
         purchase = await stage.set_up(shop)
         stage.tell(f"{purchase}, and the disk is full.")
         correlation_id = f"checkout-{uuid4()}"

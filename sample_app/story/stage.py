@@ -1,6 +1,7 @@
 """The stage of a scenario: a database, dice, somebody who wants to buy something, and a record of what was checked."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from textwrap import wrap
@@ -14,12 +15,15 @@ from sqlalchemy import NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from mediator import MediatorApp
+from mediator.messaging.transport import Transport
 from mediator.operations.lineage import LineageNode
+from mediator.storage.database import Database
+from mediator.transports import transport_for
 from sample_app.inventory.application.receive_goods import ReceiveGoods
 from sample_app.ordering.application.customers import RegisterCustomer
 from sample_app.ordering.application.offers import OfferProduct
 from sample_app.ordering.application.place_order import PlaceOrder
-from sample_app.wiring import create_tables
+from sample_app.wiring import PREFIX, create_tables, make_shop
 
 __all__ = ["IN_STOCK", "Purchase", "Scenario", "Stage"]
 
@@ -57,10 +61,14 @@ class Purchase:
 class Stage:
     """Where a scenario is played; counts the checks and shows them."""
 
-    def __init__(self, database: str, random: Random, console: Console) -> None:
-        self.database = database
+    def __init__(self, database: str, transport: str, random: Random, console: Console) -> None:
+        self.database, self.transport = database, transport
         self.passed = self.failed = 0
         self._random, self._console = random, console
+
+    def shop(self, **options: Any) -> MediatorApp:
+        """The shop, closed; `options` are those of `make_shop`."""
+        return make_shop(self.database, **{"transport": self.transport, **options})
 
     async def set_up(self, shop: MediatorApp, *, price: int | None = None, currency: str = "EUR") -> Purchase:
         """A customer, and a product on the shelf."""
@@ -101,6 +109,26 @@ class Stage:
         async with create_async_engine(self.database, poolclass=NullPool).connect() as connection:
             counted = await connection.execute(text(f"select count(*) from {rows}"), values)  # noqa: S608 - our own text
             return int(counted.scalar_one())
+
+    async def unsettled(self, group: str, event: str) -> int:
+        """How many events have still to be handled by a group: in the outbox, or on the broker."""
+        waiting = await self.count(f"{PREFIX}outbox where type = :event", event=event)
+        async with self.way() as transport:
+            await transport.open()
+            try:
+                return waiting + (await transport.backlog([group]))[group]
+            finally:
+                await transport.close()
+
+    @asynccontextmanager
+    async def way(self) -> AsyncIterator[Transport]:
+        """The transport alone, closed; `sql://` needs a database."""
+        database = Database(self.database, prefix=PREFIX)
+        await database.open()
+        try:
+            yield transport_for(self.transport, database)
+        finally:
+            await database.close()
 
     def _print(self, text: str, *, mark: str = "") -> None:
         indent = "    " if mark else "  "

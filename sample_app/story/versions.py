@@ -7,13 +7,12 @@ from sample_app.billing.application.queries import GetInvoice
 from sample_app.contracts import OrderPlacedV1, OrderPlacedV2
 from sample_app.inventory.application.queries import GetStock, StockView
 from sample_app.story.stage import IN_STOCK, Scenario, Stage
-from sample_app.wiring import make_shop
 
 __all__ = ["VERSIONS"]
 
 
 async def play(stage: Stage) -> None:
-    async with make_shop(stage.database) as shop:
+    async with stage.shop() as shop:
         purchase = await stage.set_up(shop)
         stage.tell(f"{purchase}.")
         correlation_id = f"checkout-{uuid4()}"

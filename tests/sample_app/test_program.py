@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sample_app.story import SCENARIOS
+from tests.support.brokers import BrokerPlace
 from tests.support.databases import every_database, execute, in_a_thread
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +85,14 @@ def test_story_is_true_on_every_server(tmp_path: Path, database_url: str, reques
     assert done.stdout.startswith(f"A shop in four modules, on one {kind} database. Seed 7.\n")
     assert checks(done.stdout) == CHECKS
     assert done.stdout.splitlines()[-1] == f"{CHECKS} of {CHECKS} checks passed"
+    assert done.stderr == ""
+
+
+def test_story_is_true_over_a_broker(tmp_path: Path, broker: BrokerPlace) -> None:
+    done = run(tmp_path, "--seed", "7", "--transport", broker.url)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert checks(done.stdout) == CHECKS
     assert done.stderr == ""
 
 
