@@ -19,6 +19,7 @@ import pytest_asyncio
 
 from mediator import MediatorApp
 from tests.support import AppFactory, create_tables, quick_settings
+from tests.support.brokers import BROKERS, BrokerPlace, new_place
 from tests.support.databases import DATABASES, Servers, Unreachable, every_database
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
@@ -115,6 +116,13 @@ def database_url(request: pytest.FixtureRequest, servers: Servers, tmp_path: Pat
             request.node.user_properties.append((MISSING, name))
             pytest.skip(f"{name}: {error}")
         yield url
+
+
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> Iterator[BrokerPlace]:
+    """A place on each broker in turn."""
+    with new_place(request.param) as place:
+        yield place
 
 
 @pytest_asyncio.fixture

@@ -31,7 +31,8 @@ MAY_CATCH_EVERYTHING = {
     "mediator/messaging/catalog.py: Received.as_class",
     "mediator/messaging/supervision.py: keep_running",
     "mediator/storage/database.py: Database.open",
-    "mediator/storage/slots.py: ServerLocks._unless_lost",
+    "mediator/storage/slots.py: LockSession.use",
+    "mediator/transports/sql/line.py: Line.within",
 }
 MAY_ASK_THE_CLOCK = {"mediator/clock.py"}
 # Discovery and the lazy names of `import mediator`: names from the source, never from the wire.

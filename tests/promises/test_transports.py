@@ -1,0 +1,32 @@
+"""The promises over a broker: processes of a team die where events are on their way.
+
+What is killed is ours; what happens when a broker dies is tested beside each transport (tests/transports).
+"""
+
+import pytest
+
+from tests.promises.conftest import CampaignFactory
+from tests.support.brokers import BrokerPlace
+
+pytestmark = pytest.mark.databases("postgresql")
+
+PLACES = (
+    "relay.after_fetch",
+    "relay.after_publish",
+    "relay.before_delete",
+    "consumer.received",
+    "consumer.parsed",
+    "handler.midway",
+    "inbox.before_commit",
+    "inbox.after_commit",
+    "consumer.after_ack",
+)
+
+
+@pytest.mark.timeout(900)
+def test_killed_on_the_way(new_campaign: CampaignFactory, broker: BrokerPlace) -> None:
+    campaign = new_campaign(transport=broker.url)
+    campaign.storm(campaign.shuffled(PLACES), members=3)
+
+    assert campaign.verdict() == [], campaign.story()
+    assert campaign.kills == dict.fromkeys(PLACES, 1)
