@@ -1,10 +1,11 @@
 """Doing something to letters: to those that are named, all or none; to a selection, batch by batch.
 
 A batch is one transaction: its letters are locked, asked whether they are still as they were selected, changed, and
-written to the audit trail. Nothing waits for what somebody else has locked. What ends the process between two batches
-leaves each letter either done or untouched; doing the selection once more then does the rest.
+written to the audit trail. A selection does not wait for what somebody else has locked. What ends the process between
+two batches leaves each letter either done or untouched; doing the selection once more then does the rest.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -16,12 +17,13 @@ from mediator.operations.letters import DeadLetterOutcome, DeadLetterSelection
 from mediator.storage.database import Database
 from mediator.storage.dead_letters import DeadLetterTable
 
-__all__ = ["Deed", "Refusal", "all_or_none", "chosen", "in_batches"]
+__all__ = ["Deed", "Refusal", "all_or_none", "in_batches"]
 
 _BATCH = 200
-# A statement has at most 32,767 parameters on PostgreSQL, and not many more on SQLite.
-_POSITIONS_AT_ONCE = 1_000
+_PATIENCE_SECONDS, _AGAIN_SECONDS = 5.0, 0.05
 _CHANGED = "it was replayed, decided on or removed meanwhile"
+_GONE = "It may have been replayed or discarded meanwhile: list them again"
+_HELD = "somebody else is doing something to it", "Try again when that is done"
 
 
 class Refusal(NamedTuple):
@@ -36,31 +38,28 @@ Deed: TypeAlias = Callable[[AsyncConnection, Sequence[RowMapping]], Awaitable[Ma
 
 
 async def all_or_none(database: Database, action: str, positions: Collection[int], status: str, deed: Deed) -> int:
-    """Do it to these letters in one transaction; gives their number, or raises OperationRefusedError."""
-    async with database.begin() as connection:
-        rows = await chosen(database, connection, action, positions, status)
-        for start in range(0, len(rows), _BATCH):
-            for position, refusal in (await deed(connection, rows[start : start + _BATCH])).items():
-                raise OperationRefusedError(action, f"dead letter {position}", refusal.why, refusal.fix)
-    return len(rows)
+    """Do it to these letters in one transaction; gives their number, or raises OperationRefusedError.
 
-
-async def chosen(
-    database: Database, connection: AsyncConnection, action: str, positions: Collection[int], status: str
-) -> Sequence[RowMapping]:
-    """Lock all of these letters; raises OperationRefusedError that names those which do not have the status."""
-    table, wanted = DeadLetterTable(database), sorted(set(positions))
-    found: list[RowMapping] = []
-    for start in range(0, len(wanted), _POSITIONS_AT_ONCE):
-        found.extend(await table.lock(connection, wanted[start : start + _POSITIONS_AT_ONCE], status))
-    if missing := set(wanted) - {one["position"] for one in found}:
-        raise OperationRefusedError(
-            action,
-            f"dead letter {', '.join(map(str, sorted(missing)))}",
-            f"there is none with the status {status!r}",
-            "It may have been replayed or discarded meanwhile: list them again",
-        )
-    return found
+    What somebody else has locked for a moment is asked for again, in a new transaction each time.
+    """
+    table, clock = DeadLetterTable(database), asyncio.get_running_loop().time
+    end = clock() + _PATIENCE_SECONDS
+    while True:
+        async with database.begin() as connection:
+            rows = await table.lock(connection, positions, status)
+            if missing := set(positions) - {row["position"] for row in rows}:
+                held = await table.having(connection, missing, status)
+            else:
+                for start in range(0, len(rows), _BATCH):
+                    for position, refusal in (await deed(connection, rows[start : start + _BATCH])).items():
+                        raise OperationRefusedError(action, f"dead letter {position}", refusal.why, refusal.fix)
+                return len(rows)
+        if missing == held and clock() < end:
+            await asyncio.sleep(_AGAIN_SECONDS)
+            continue
+        gone = ", ".join(map(str, sorted(missing - held or held)))
+        why, fix = _HELD if missing == held else (f"there is none with the status {status!r}", _GONE)
+        raise OperationRefusedError(action, f"dead letter {gone}", why, fix)
 
 
 async def in_batches(database: Database, selection: DeadLetterSelection, deed: Deed) -> DeadLetterOutcome:

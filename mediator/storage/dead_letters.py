@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, select, update
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,6 +18,9 @@ from mediator.storage.database import Database
 __all__ = ["DeadLetterTable"]
 
 _NEEDED = ("position", "subscriber_id", "event_id", "status", "partition_key", "parked_at", "died_at")
+
+# A statement has at most 32,767 parameters on PostgreSQL, and not many more on SQLite.
+_POSITIONS_AT_ONCE = 1_000
 
 
 class DeadLetterTable:
@@ -68,16 +71,25 @@ class DeadLetterTable:
     async def lock(self, connection: AsyncConnection, positions: Collection[int], status: str) -> Sequence[RowMapping]:
         """Those of `positions` that have the status, in order, but for what somebody else has locked."""
         row = self._parked.c
-        query = (
-            select(*(row[name] for name in _NEEDED))
-            .where(row.position.in_(sorted(positions)), row.status == status)
-            .order_by(row.position)
-            .with_for_update(skip_locked=True)
-        )
+        query = select(*(row[name] for name in _NEEDED)).order_by(row.position).with_for_update(skip_locked=True)
         if self._database.dialect in MYSQL:
             # A small table is walked along otherwise, and every row on the way is locked.
             query = query.with_hint(self._parked, "FORCE INDEX (PRIMARY)")
-        return (await connection.execute(query)).mappings().all()
+        return await self._having(connection, query, positions, status)
+
+    async def having(self, connection: AsyncConnection, positions: Collection[int], status: str) -> set[int]:
+        """Those of `positions` that have the status, whoever has locked them."""
+        rows = await self._having(connection, select(self._parked.c.position), positions, status)
+        return {row["position"] for row in rows}
+
+    async def _having(
+        self, connection: AsyncConnection, query: Select[Any], positions: Collection[int], status: str
+    ) -> Sequence[RowMapping]:
+        row, wanted, found = self._parked.c, sorted(set(positions)), list[RowMapping]()
+        for start in range(0, len(wanted), _POSITIONS_AT_ONCE):
+            some = row.position.in_(wanted[start : start + _POSITIONS_AT_ONCE])
+            found.extend((await connection.execute(query.where(some, row.status == status))).mappings())
+        return found
 
     async def decide(self, connection: AsyncConnection, positions: Collection[int], status: str) -> None:
         """Give letters another status; their age counts from now, for a person may think again."""

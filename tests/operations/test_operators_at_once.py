@@ -2,12 +2,17 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from mediator import MediatorApp, RetryPolicy
 from mediator.errors import OperationRefusedError
+from mediator.storage.tables import Tables
 from tests.consuming.notes import NotedV1, eventually, rows, writes
 from tests.operations.letters import Repairable, dying, positions, store
 from tests.support import AppFactory, effects, module_of
@@ -23,6 +28,15 @@ async def many_dead(app: MediatorApp) -> None:
 async def deeds(app: MediatorApp) -> Counter[str]:
     """How often each letter stands in the audit trail."""
     return Counter(one.subject for one in await rows(app, "audit"))
+
+
+@asynccontextmanager
+async def locked(database_url: str, position: int) -> AsyncIterator[None]:
+    engine, parked = create_async_engine(database_url), Tables().parked
+    async with engine.begin() as connection:
+        await connection.execute(select(parked.c.position).where(parked.c.position == position).with_for_update())
+        yield
+    await engine.dispose()
 
 
 async def test_two_replays_of_one_selection_are_one(make_app: AppFactory) -> None:
@@ -135,3 +149,41 @@ async def test_a_purge_during_a_replay_leaves_nothing_half_done(make_app: AppFac
 async def all_handled(app: MediatorApp, count: int) -> bool:
     left = [row for row in await rows(app, "parked") if row.subscriber_id == "mail.send"]
     return not left and len(await effects(app)) == count
+
+
+@pytest.mark.databases("postgresql", "mariadb", "psycopg")
+async def test_a_letter_that_somebody_has_locked_for_a_moment_is_replayed_when_they_are_done(
+    make_app: AppFactory, database_url: str
+) -> None:
+    """A sweep locks what it looks at, and MariaDB what lies beside it."""
+    repairable = Repairable()
+    async with make_app(module_of("mail", dying(repairable))) as app:
+        await app.publish_in_own_transaction(NotedV1(text="1"))
+        await app.drained()
+        repairable.broken = False
+        (position,) = await positions(app)
+        async with locked(database_url, position):
+            replay = asyncio.create_task(app.dead_letters.replay(position))
+            assert not (await asyncio.wait([replay], timeout=0.3))[0]
+        assert await replay == 1
+        await app.drained()
+
+        assert await effects(app) == [("Send", "1")]
+
+
+@pytest.mark.databases("postgresql", "mariadb")
+async def test_a_letter_that_stays_locked_is_refused_in_the_end(
+    make_app: AppFactory, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mediator.operations.selections._PATIENCE_SECONDS", 0.2)
+    async with make_app(module_of("mail", dying(Repairable()))) as app:
+        await app.publish_in_own_transaction(NotedV1(text="1"))
+        await app.drained()
+        (position,) = await positions(app)
+        async with locked(database_url, position):
+            with pytest.raises(OperationRefusedError, match="somebody else is doing something to it"):
+                await app.dead_letters.replay(position)
+        with pytest.raises(OperationRefusedError, match="there is none with the status 'dead'"):
+            await app.dead_letters.replay(position, position + 99)
+
+        assert [row.status for row in await rows(app, "parked")] == ["dead"]
