@@ -29,6 +29,8 @@ __all__ = ["OUTAGE", "Outcome", "Parking"]
 OUTAGE = "outage"
 """The reason of a delivery that waits because what its handler depends on is away."""
 _MARGIN = timedelta(seconds=1)
+_TO_BEGIN = timedelta(seconds=5)
+"""What is counted and has not begun is left alone for so long; on SQLite it waits for the one writer."""
 
 
 class Outcome(Enum):
@@ -169,7 +171,7 @@ class Parking:
     async def count_attempt(self, subscriber: Subscriber, position: int, counted: int) -> bool:
         """Count an attempt before it runs; False when another run was faster."""
         entry = subscriber.entry
-        delay = entry.retry.delay_after(counted + 1, self._runtime.random)
+        delay = max(entry.retry.delay_after(counted + 1, self._runtime.random), _TO_BEGIN)
         if entry.blocking:
             # Its run holds no lock, so nobody else may take it for crashed before its time is over.
             delay = max(delay, entry.timeout + _MARGIN)

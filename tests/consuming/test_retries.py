@@ -1,11 +1,13 @@
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from mediator import PermanentError, RetryPolicy
+from mediator.storage.tables import Tables
 from tests.consuming.notes import NotedV1, at_once, eventually, listener, rows, writes
 from tests.support import AppFactory, Effect, effects, module_of, quick_settings
 from tests.support.databases import execute
@@ -286,6 +288,27 @@ async def test_a_retry_that_waits_for_a_connection_is_not_counted_and_left_to_ot
 
         assert await effects(app) == [("Send", "x")]
         assert await app.dead_letters.list() == []
+
+
+async def test_a_retry_that_was_counted_and_has_not_begun_is_left_alone_whatever_the_policy(
+    make_app: AppFactory, database_url: str
+) -> None:
+    """On SQLite it waits for the one writer then, and another process took it for crashed."""
+    failing, went_on = Failing(1), asyncio.Event()
+
+    async def react(handler: object, event: NotedV1) -> None:
+        failing(handler, event)
+        await went_on.wait()
+
+    async with make_app(module_of("mail", listener("Send", react, retry=at_once(2)))) as app:
+        await app.publish_in_own_transaction(NotedV1(text="x"))
+        await eventually(lambda: failing.attempts == [1, 2])
+        ((due_at,),) = execute(database_url, select(Tables().parked.c.next_attempt_at))
+        went_on.set()
+        await app.drained()
+
+        assert due_at > datetime.now(UTC) + timedelta(seconds=2)
+        assert await effects(app) == [("Send", "x")]
 
 
 @pytest.mark.databases("postgresql", "mariadb")
