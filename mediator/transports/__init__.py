@@ -1,6 +1,6 @@
-"""Ways to travel: one file per transport, each over the broker's own client, found by the scheme of a URL.
+"""Ways to travel, each over the broker's own client: a file, or a folder per broker, found by the scheme of a URL.
 
-The clients are optional: a transport's file is imported when its scheme is asked for.
+The clients are optional: a transport is imported when its scheme is asked for.
 """
 
 from typing import Final

@@ -15,9 +15,9 @@ from contextlib import suppress
 
 import aiormq
 
-from mediator.transports.amqp.address import address_of
-from mediator.transports.amqp.topology import Names
 from mediator.transports.rabbitmq import RabbitMQTransport
+from mediator.transports.rabbitmq.address import address_of
+from mediator.transports.rabbitmq.topology import Names
 from tests.support.databases import Unreachable, in_a_thread
 from tests.support.own_servers import OwnServer
 

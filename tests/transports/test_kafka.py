@@ -19,8 +19,7 @@ from mediator.messaging.transport import Settlement, Subscription, Transport
 from mediator.testing import TransportSuite
 from mediator.testing.conformance.promises import promise
 from mediator.testing.conformance.trial import BILLING, STOCK, Trial
-from mediator.transports import kafka_publishing
-from mediator.transports.kafka import KafkaTransport
+from mediator.transports.kafka import KafkaTransport, publishing
 from tests.support.databases import Unreachable
 from tests.support.kafka import (
     TOPIC,
@@ -249,8 +248,8 @@ async def test_what_is_too_large_is_refused_and_what_only_came_with_it_is_not(
 
     await transport.provision([TOPIC], {GROUP: [TOPIC]})
     subscription = await join(transport)
-    real = kafka_publishing.send
-    monkeypatch.setattr(kafka_publishing, "send", limited)
+    real = publishing.send
+    monkeypatch.setattr(publishing, "send", limited)
     # Over four partitions, so that several of them would go together.
     sent = [envelope(size * "o") for size in (*range(1000, 1020), 5000)]
 
@@ -272,8 +271,8 @@ async def test_what_follows_in_another_topic_waits_for_the_answer(
 
     await transport.provision(["test.first", "test.second"], {GROUP: ["test.second"]})
     subscription = await join(transport, GROUP, "test.second")
-    real = kafka_publishing.send
-    monkeypatch.setattr(kafka_publishing, "send", failing)
+    real = publishing.send
+    monkeypatch.setattr(publishing, "send", failing)
     first, behind = envelope("1", topic="test.first", key="a"), envelope("2", topic="test.second", key="a")
 
     results = await outcomes(transport, first, behind, envelope("3", topic="test.second", key="b"))

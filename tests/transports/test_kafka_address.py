@@ -8,8 +8,8 @@ from aiokafka import TopicPartition
 from mediator.errors import BrokerError, SettingsError
 from mediator.transports import transport_for
 from mediator.transports.kafka import KafkaTransport
-from mediator.transports.kafka_address import KafkaAddress, Names
-from mediator.transports.kafka_partition import Partition
+from mediator.transports.kafka.address import KafkaAddress, Names
+from mediator.transports.kafka.partition import Partition
 
 
 def test_a_url_names_brokers_and_parameters() -> None:

@@ -11,8 +11,7 @@ from structlog.testing import capture_logs
 
 from mediator.errors import BrokerError, PublishRefusedError, TransportUnavailableError
 from mediator.messaging.transport import Settlement
-from mediator.transports import kafka_cluster
-from mediator.transports.kafka import KafkaTransport
+from mediator.transports.kafka import KafkaTransport, cluster
 from tests.storage.rows import eventually
 from tests.support.databases import Unreachable
 from tests.support.kafka import TOPIC, envelope, outcomes, received
@@ -99,7 +98,7 @@ async def test_closing_has_an_end_when_the_broker_is_gone(server: KafkaServer) -
 async def test_a_broker_that_hangs_ends_in_unknown_outcomes(
     server: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_cluster, "_ANSWER_SECONDS", 1)
+    monkeypatch.setattr(cluster, "_ANSWER_SECONDS", 1)
     server.start()
     async with opened(server.url()) as transport:
         await transport.provision([TOPIC], {GROUP: [TOPIC]})
@@ -188,7 +187,7 @@ async def _cut_often(proxy: Proxy) -> None:
 async def test_a_stall_ends_in_unknown_outcomes_and_passes(
     monkeypatch: pytest.MonkeyPatch, server: KafkaServer
 ) -> None:
-    monkeypatch.setattr(kafka_cluster, "_ANSWER_SECONDS", 1)
+    monkeypatch.setattr(cluster, "_ANSWER_SECONDS", 1)
     async with Proxy(server.url()) as proxy:
         server.advertised = int(proxy.url.rpartition(":")[2])
         server.start()

@@ -11,10 +11,9 @@ from mediator.errors import PublishRefusedError, TransportUnavailableError
 from mediator.messaging.cloudevents import from_headers
 from mediator.messaging.transport import Settlement, Transport
 from mediator.testing import TransportSuite
-from mediator.transports import nats_subscription
 from mediator.transports.nats import NatsTransport
-from mediator.transports.nats_consumers import Consumers
-from mediator.transports.nats_subscription import NatsSubscription
+from mediator.transports.nats.consumers import Consumers
+from mediator.transports.nats.subscription import NatsSubscription
 from tests.support.nats import TOPIC, api, cut, delete_streams, envelope, outcomes, plain, received, server_url
 
 
@@ -235,7 +234,7 @@ async def test_a_server_that_gives_numbers_again_hides_nothing(nats_transport: N
 async def test_a_member_that_was_robbed_of_its_lanes_has_them_back_when_the_other_is_gone(
     nats_transport: NatsTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_subscription, "_CONTESTED_SECONDS", 0.3)
+    monkeypatch.setattr("mediator.transports.nats.subscription._CONTESTED_SECONDS", 0.3)
     subscription = await join(nats_transport)
     robber = await nats_transport.subscribe(GROUP, ["test.#"], 100)
     await robber.take(LANES)
@@ -249,8 +248,8 @@ async def test_a_member_that_was_robbed_of_its_lanes_has_them_back_when_the_othe
 async def test_what_waits_to_be_fetched_is_not_redelivered_meanwhile(
     nats_transport: NatsTransport, nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mediator.transports.nats_consumers._ACK_WAIT_SECONDS", 2)
-    monkeypatch.setattr(nats_subscription, "_EXTEND_SECONDS", 0.5)
+    monkeypatch.setattr("mediator.transports.nats.consumers._ACK_WAIT_SECONDS", 2)
+    monkeypatch.setattr("mediator.transports.nats.subscription._EXTEND_SECONDS", 0.5)
     subscription = await join(nats_transport)
     subscription._extend_at = 0
     await outcomes(nats_transport, *(envelope(str(number), key="order-1") for number in range(3)))

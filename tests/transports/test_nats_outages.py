@@ -11,8 +11,7 @@ import pytest_asyncio
 from mediator.errors import TransportUnavailableError
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Delivery, Settlement, Subscription
-from mediator.transports import nats_connection, nats_publishing
-from mediator.transports.nats import NatsTransport
+from mediator.transports.nats import NatsTransport, connection, publishing
 from tests.support.nats import TOPIC, envelope, outcomes, received
 from tests.support.own_nats import DISTRIBUTED, NEWEST, NatsServer
 
@@ -114,8 +113,8 @@ async def test_what_was_confirmed_waits_on_the_disk(server: NatsServer, transpor
 async def test_a_server_that_hangs_hangs_nobody(
     server: NatsServer, transports: list[NatsTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_publishing, "_DEADLINE_SECONDS", 0.5)
-    monkeypatch.setattr(nats_connection, "_REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(publishing, "_DEADLINE_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "_REQUEST_SECONDS", 0.5)
     publisher, consumer = transports
     subscription = await consumer.subscribe(GROUP, [TOPIC], 100)
     await subscription.take(LANES)
@@ -139,7 +138,7 @@ async def test_a_server_that_hangs_hangs_nobody(
 async def test_closing_does_not_wait_for_a_server_that_hangs(
     server: NatsServer, transports: list[NatsTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_connection, "_REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "_REQUEST_SECONDS", 0.5)
     publisher, consumer = transports
     subscription = await consumer.subscribe(GROUP, [TOPIC], 100)
     await subscription.take(LANES)

@@ -10,7 +10,7 @@ import pytest
 from mediator.errors import BrokerError, SettingsError
 from mediator.transports import transport_for
 from mediator.transports.nats import NatsTransport
-from mediator.transports.nats_address import NatsAddress
+from mediator.transports.nats.address import NatsAddress
 from tests.support.nats import TOPIC, api, delete_streams
 from tests.support.own_nats import DISTRIBUTED, NEWEST, NatsServer
 

@@ -22,8 +22,8 @@ from mediator.errors import BrokerError, PublishRefusedError, SettingsError, Tra
 from mediator.messaging.transport import Delivery, Settlement, Subscription, Transport, lane_of
 from mediator.testing import TransportSuite
 from mediator.transports import transport_for
-from mediator.transports.amqp.topology import Names, short
 from mediator.transports.rabbitmq import RabbitMQTransport
+from mediator.transports.rabbitmq.topology import Names, short
 from tests.storage.rows import eventually
 from tests.support.databases import Unreachable
 from tests.support.envelopes import GROUP, TOPIC, envelope, outcomes
@@ -40,7 +40,7 @@ class TestRabbitMQ(TransportSuite):
     @pytest.fixture(autouse=True)
     def _short_farewell(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The suite hands lanes over without settling what was fetched of them."""
-        monkeypatch.setattr("mediator.transports.amqp.subscription._FAREWELL_SECONDS", 1.0)
+        monkeypatch.setattr("mediator.transports.rabbitmq.subscription._FAREWELL_SECONDS", 1.0)
 
     def make_transport(self, application: str) -> Transport:
         return Recorded(f"{SHARED}?prefix={application}&lanes=4")
@@ -299,8 +299,8 @@ async def test_envelopes_of_a_key_are_sent_one_after_the_other(transport: Record
 async def test_a_client_whose_channel_is_another_one_publishes_in_its_own_way(
     transport: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mediator.transports.amqp.writing._PARTS", ("what_aiormq_8_may_not_have",))
-    monkeypatch.setattr("mediator.transports.amqp.publisher.written_at_once", None)
+    monkeypatch.setattr("mediator.transports.rabbitmq.writing._PARTS", ("what_aiormq_8_may_not_have",))
+    monkeypatch.setattr("mediator.transports.rabbitmq.publishing.written_at_once", None)
 
     assert [error for _, error in await outcomes(transport, envelope(), envelope())] == [None, None]
 
@@ -393,7 +393,7 @@ async def test_something_else_that_answers_is_told_at_the_start() -> None:
 
 
 async def test_a_broker_that_says_nothing_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mediator.transports.amqp.connection._CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("mediator.transports.rabbitmq.connection._CONNECT_SECONDS", 0.5)
     async with Proxy(SHARED) as proxy:
         proxy.hold()
 
@@ -573,7 +573,7 @@ async def test_what_is_given_back_comes_again_with_all_that_follows_it(transport
 async def test_a_lane_whose_deliveries_nobody_settles_is_handed_over_after_a_moment(
     transport: Recorded, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mediator.transports.amqp.subscription._FAREWELL_SECONDS", 0.5)
+    monkeypatch.setattr("mediator.transports.rabbitmq.subscription._FAREWELL_SECONDS", 0.5)
     giving = await join(transport)
     sent = envelope(key="order-1")
     await outcomes(transport, sent)

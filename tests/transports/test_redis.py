@@ -31,8 +31,8 @@ from mediator.messaging.transport import Delivery, Settlement, Transport, lane_o
 from mediator.testing import TransportSuite
 from mediator.testing.conformance.trial import BILLING, INVOICES, ORDERS, STOCK, Member, Trial, bodies, in_order_per_key
 from mediator.transports import redis as redis_transport
-from mediator.transports import redis_server, transport_for
-from mediator.transports.redis import RedisTransport
+from mediator.transports import transport_for
+from mediator.transports.redis import RedisTransport, server
 from tests.conftest import MISSING
 from tests.support.databases import Unreachable
 from tests.support.own_redis import RedisServer
@@ -188,7 +188,7 @@ async def test_an_address_where_something_else_answers_is_refused() -> None:
 
 
 async def test_an_address_where_nobody_says_a_word_is_refused(own: RedisServer, monkeypatch: Any) -> None:
-    monkeypatch.setattr(redis_server, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.3)
     own.start()
     own.pause()
     with pytest.raises(BrokerError, match="does not answer"):
@@ -451,7 +451,7 @@ async def test_who_took_a_lane_last_reads_it(trial: Trial) -> None:
 
 
 async def test_who_lost_a_lane_and_is_still_to_have_it_takes_it_again(trial: Trial, monkeypatch: Any) -> None:
-    monkeypatch.setattr("mediator.transports.redis_reading._YIELD_SECONDS", 0.1)
+    monkeypatch.setattr("mediator.transports.redis.subscription._YIELD_SECONDS", 0.1)
     await trial.provision(BILLING)
     member, passing = await trial.join(), await trial.join(transport=await trial.another_process())
     await member.fetch_nothing()
@@ -478,7 +478,7 @@ async def test_what_a_member_has_does_not_come_again_when_it_takes_the_lane_back
 
 
 async def test_a_member_that_waits_is_woken_by_what_comes(trial: Trial, monkeypatch: Any) -> None:
-    monkeypatch.setattr("mediator.transports.redis_reading._LONGEST_WAIT_SECONDS", 3600)
+    monkeypatch.setattr("mediator.transports.redis.subscription._LONGEST_WAIT_SECONDS", 3600)
     await trial.provision(BILLING)
     member = await trial.join()
     waiting = asyncio.create_task(member.subscription.fetch(1, timedelta(hours=1)))
@@ -492,7 +492,7 @@ async def test_a_member_that_waits_is_woken_by_what_comes(trial: Trial, monkeypa
 
 
 async def test_a_member_that_waits_for_room_is_woken(trial: Trial, monkeypatch: Any) -> None:
-    monkeypatch.setattr("mediator.transports.redis_reading._LONGEST_WAIT_SECONDS", 3600)
+    monkeypatch.setattr("mediator.transports.redis.subscription._LONGEST_WAIT_SECONDS", 3600)
     await trial.provision(BILLING)
     member = await trial.join(prefetch=1)
     await trial.send(*trial.numbered(2, keys=["order-1"]))
@@ -643,9 +643,9 @@ async def test_a_broker_that_hangs_ends_nothing_for_ever(own: RedisServer, monke
         member = await trial.join()
         await trial.send(*trial.numbered(2, keys=["order-1"]))
         (delivery,) = await member.fetch(1)
-        monkeypatch.setattr(redis_server, "ANSWER_SECONDS", 0.3)
-        monkeypatch.setattr(redis_server.Server.ask_together, "__defaults__", (0.3,))
-        monkeypatch.setattr(redis_server.Server.ask, "__kwdefaults__", {"seconds": 0.3, "on": None})
+        monkeypatch.setattr(server, "ANSWER_SECONDS", 0.3)
+        monkeypatch.setattr(server.Server.ask_together, "__defaults__", (0.3,))
+        monkeypatch.setattr(server.Server.ask, "__kwdefaults__", {"seconds": 0.3, "on": None})
         monkeypatch.setattr(redis_transport, "_PUBLISH_SECONDS", 0.5)
 
         own.pause()

@@ -38,10 +38,10 @@ from mediator.storage.engines import brief, is_transient
 from mediator.storage.notifications import Notifier, told_slots
 from mediator.storage.routes import Heard, Routes, RoutesTable
 from mediator.storage.schema import create_schema, verify_schema
+from mediator.transports.sql.address import read_url
 from mediator.transports.sql.line import NAME, Line
 from mediator.transports.sql.publishing import Outcomes, Publisher
 from mediator.transports.sql.subscription import SqlSubscription
-from mediator.transports.sql.urls import read_url
 
 __all__ = ["SqlTransport"]
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiormq.abc import AbstractChannel, ChannelFrame
 from aiormq.channel import Channel
 
-from mediator.transports.amqp.messages import Message
+from mediator.transports.rabbitmq.messages import Message
 
 __all__ = ["USUAL_FRAME", "can_be_written_at_once", "frame_bytes_of", "portions", "written_at_once"]
 

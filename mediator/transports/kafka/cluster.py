@@ -19,7 +19,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from mediator.errors import BrokerError
-from mediator.transports.kafka_address import KafkaAddress
+from mediator.transports.kafka.address import KafkaAddress
 
 __all__ = ["OUT_OF_REACH", "KafkaCluster", "KafkaReader", "closed"]
 

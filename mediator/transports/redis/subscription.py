@@ -16,9 +16,9 @@ from mediator.errors import TransportUnavailableError
 from mediator.messaging.patterns import listens
 from mediator.messaging.supervision import happens
 from mediator.messaging.transport import Delivery, Settlement
-from mediator.transports.redis_entries import delivery_of, is_ours, topic_of
-from mediator.transports.redis_scripts import READ, TAKE
-from mediator.transports.redis_server import ANSWER_SECONDS, NotProvisioned, Server
+from mediator.transports.redis.messages import delivery_of, is_ours, topic_of
+from mediator.transports.redis.scripts import READ, TAKE
+from mediator.transports.redis.server import ANSWER_SECONDS, NotProvisioned, Server
 
 __all__ = ["RedisSubscription"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mediator.errors import BrokerError, TransportUnavailableError
-from mediator.transports.nats_connection import NOT_FOUND, JetStreamError, NatsConnection
-from mediator.transports.nats_streams import Streams, differences
+from mediator.transports.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
+from mediator.transports.nats.streams import Streams, differences
 
 __all__ = ["Consumers", "Position", "consumer_names"]
 

@@ -23,10 +23,10 @@ from aiormq.exceptions import DeliveryError as NotConfirmed
 
 from mediator.errors import DeliveryError, PublishRefusedError, TransportUnavailableError
 from mediator.messaging.envelope import Envelope
-from mediator.transports.amqp.connection import REFUSALS, Connection, said
-from mediator.transports.amqp.messages import MOST_BYTES, Message
-from mediator.transports.amqp.topology import Names, Topology
-from mediator.transports.amqp.writing import (
+from mediator.transports.rabbitmq.connection import REFUSALS, Connection, said
+from mediator.transports.rabbitmq.messages import MOST_BYTES, Message
+from mediator.transports.rabbitmq.topology import Names, Topology
+from mediator.transports.rabbitmq.writing import (
     USUAL_FRAME,
     can_be_written_at_once,
     frame_bytes_of,

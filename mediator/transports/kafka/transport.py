@@ -20,13 +20,13 @@ from mediator.errors import BrokerError, Fault, TransportUnavailableError
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.patterns import is_wild
 from mediator.messaging.transport import Capabilities, Health, Subscription
-from mediator.transports.kafka_address import KafkaAddress, Names
-from mediator.transports.kafka_cluster import OUT_OF_REACH, KafkaCluster
-from mediator.transports.kafka_groups import Groups
-from mediator.transports.kafka_offsets import Offsets
-from mediator.transports.kafka_provisioning import Provisioning, faults
-from mediator.transports.kafka_publishing import Publication
-from mediator.transports.kafka_subscription import KafkaSubscription
+from mediator.transports.kafka.address import KafkaAddress, Names
+from mediator.transports.kafka.cluster import OUT_OF_REACH, KafkaCluster
+from mediator.transports.kafka.groups import Groups
+from mediator.transports.kafka.offsets import Offsets
+from mediator.transports.kafka.provisioning import Provisioning, faults
+from mediator.transports.kafka.publishing import Publication
+from mediator.transports.kafka.subscription import KafkaSubscription
 
 __all__ = ["KafkaTransport"]
 

@@ -25,8 +25,8 @@ from mediator.messaging.cloudevents import to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.supervision import happens
 from mediator.messaging.transport import lane_of
-from mediator.transports.nats_connection import JetStreamError, NatsConnection
-from mediator.transports.nats_streams import KnownTopics
+from mediator.transports.nats.connection import JetStreamError, NatsConnection
+from mediator.transports.nats.streams import KnownTopics
 
 __all__ = ["Confirmations", "Publication"]
 

@@ -4,7 +4,7 @@
 
 An envelope is confirmed when JetStream has stored it. Its lane is a part of the subject, so the order of a key holds
 across topics; who has which lane is settled in the database, and a lane that changes hands begins with what the former
-owner left unsettled (nats_subscription.py). JetStream writes to its disk every two minutes unless it is told to do so
+owner left unsettled (subscription.py). JetStream writes to its disk every two minutes unless it is told to do so
 always: what that means, and what else it needs, is in docs/how-to/nats.md.
 """
 
@@ -15,12 +15,12 @@ from datetime import timedelta
 from mediator.errors import BrokerError, Fault, TransportUnavailableError
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Capabilities, Health, Subscription
-from mediator.transports.nats_address import NatsAddress
-from mediator.transports.nats_connection import NOT_FOUND, JetStreamError, NatsConnection
-from mediator.transports.nats_consumers import Consumers, consumer_names
-from mediator.transports.nats_publishing import Confirmations, Publication
-from mediator.transports.nats_streams import KnownTopics, Streams
-from mediator.transports.nats_subscription import NatsSubscription
+from mediator.transports.nats.address import NatsAddress
+from mediator.transports.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
+from mediator.transports.nats.consumers import Consumers, consumer_names
+from mediator.transports.nats.publishing import Confirmations, Publication
+from mediator.transports.nats.streams import KnownTopics, Streams
+from mediator.transports.nats.subscription import NatsSubscription
 
 __all__ = ["NatsTransport"]
 

@@ -17,9 +17,9 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from mediator.errors import BrokerError
 from mediator.messaging.patterns import listens
-from mediator.transports.kafka_address import Names
-from mediator.transports.kafka_cluster import KafkaCluster, closed
-from mediator.transports.kafka_publishing import send
+from mediator.transports.kafka.address import Names
+from mediator.transports.kafka.cluster import KafkaCluster, closed
+from mediator.transports.kafka.publishing import send
 
 __all__ = ["Groups"]
 

@@ -29,8 +29,8 @@ from mediator.errors import TransportUnavailableError
 from mediator.messaging.patterns import listens
 from mediator.messaging.supervision import ended, happens, keep_running
 from mediator.messaging.transport import Delivery, Settlement
-from mediator.transports.nats_connection import NatsConnection
-from mediator.transports.nats_consumers import Consumers, Position
+from mediator.transports.nats.connection import NatsConnection
+from mediator.transports.nats.consumers import Consumers, Position
 
 __all__ = ["NatsSubscription"]
 

@@ -22,10 +22,10 @@ from mediator.errors import BrokerError, Fault, PublishRefusedError, TransportUn
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.supervision import ended, every, keep_running
 from mediator.messaging.transport import Capabilities, Health, Subscription, lane_of
-from mediator.transports.redis_entries import fields_of
-from mediator.transports.redis_reading import RedisSubscription
-from mediator.transports.redis_scripts import ADD, BACKLOG, PROVISION, TRIM
-from mediator.transports.redis_server import Server
+from mediator.transports.redis.messages import fields_of
+from mediator.transports.redis.scripts import ADD, BACKLOG, PROVISION, TRIM
+from mediator.transports.redis.server import Server
+from mediator.transports.redis.subscription import RedisSubscription
 
 __all__ = ["RedisTransport"]
 

@@ -20,9 +20,9 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from mediator.errors import PublishRefusedError, TransportUnavailableError
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import lane_of
-from mediator.transports.kafka_address import Names
-from mediator.transports.kafka_cluster import OUT_OF_REACH, KafkaCluster
-from mediator.transports.kafka_wire import record_headers
+from mediator.transports.kafka.address import Names
+from mediator.transports.kafka.cluster import OUT_OF_REACH, KafkaCluster
+from mediator.transports.kafka.messages import record_headers
 
 __all__ = ["Publication", "send"]
 

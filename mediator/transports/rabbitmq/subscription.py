@@ -30,10 +30,10 @@ from aiormq.abc import DeliveredMessage
 from mediator.errors import TransportUnavailableError
 from mediator.messaging.supervision import ended, happens, together
 from mediator.messaging.transport import Delivery, Settlement
-from mediator.transports.amqp.connection import REFUSALS, Connection, said
-from mediator.transports.amqp.lane import Lane
-from mediator.transports.amqp.messages import delivery_of
-from mediator.transports.amqp.topology import Names
+from mediator.transports.rabbitmq.connection import REFUSALS, Connection, said
+from mediator.transports.rabbitmq.lane import Lane
+from mediator.transports.rabbitmq.messages import delivery_of
+from mediator.transports.rabbitmq.topology import Names
 
 __all__ = ["RabbitMQSubscription"]
 

@@ -19,12 +19,12 @@ from aiokafka.structs import ConsumerRecord
 
 from mediator.messaging.patterns import listens
 from mediator.messaging.transport import Delivery, Settlement
-from mediator.transports.kafka_address import Names
-from mediator.transports.kafka_cluster import OUT_OF_REACH, KafkaCluster, closed
-from mediator.transports.kafka_groups import Groups
-from mediator.transports.kafka_offsets import Offsets
-from mediator.transports.kafka_partition import Partition
-from mediator.transports.kafka_wire import delivery_of
+from mediator.transports.kafka.address import Names
+from mediator.transports.kafka.cluster import OUT_OF_REACH, KafkaCluster, closed
+from mediator.transports.kafka.groups import Groups
+from mediator.transports.kafka.messages import delivery_of
+from mediator.transports.kafka.offsets import Offsets
+from mediator.transports.kafka.partition import Partition
 
 __all__ = ["KafkaSubscription"]
 

@@ -28,11 +28,11 @@ from typing import Final
 from mediator.errors import BrokerError, Fault, TransportUnavailableError
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Capabilities, Health, Subscription
-from mediator.transports.amqp.address import address_of
-from mediator.transports.amqp.connection import Connection
-from mediator.transports.amqp.publisher import Publisher
-from mediator.transports.amqp.subscription import RabbitMQSubscription
-from mediator.transports.amqp.topology import Names, Topology
+from mediator.transports.rabbitmq.address import address_of
+from mediator.transports.rabbitmq.connection import Connection
+from mediator.transports.rabbitmq.publishing import Publisher
+from mediator.transports.rabbitmq.subscription import RabbitMQSubscription
+from mediator.transports.rabbitmq.topology import Names, Topology
 
 __all__ = ["RabbitMQTransport"]
 

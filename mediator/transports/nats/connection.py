@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 
 from mediator.errors import BrokerError, TransportUnavailableError
 from mediator.messaging.supervision import ended, happens, keep_running
-from mediator.transports.nats_address import NatsAddress
+from mediator.transports.nats.address import NatsAddress
 
 __all__ = ["NOT_FOUND", "JetStreamError", "NatsConnection", "OnConnection"]
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from mediator.errors import BrokerError, Fault
-from mediator.transports.nats_connection import NOT_FOUND, JetStreamError, NatsConnection
+from mediator.transports.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 
 __all__ = ["KnownTopics", "Streams", "differences"]
 

@@ -22,7 +22,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, Chann
 from pamqp.commands import Queue
 
 from mediator.errors import BrokerError
-from mediator.transports.amqp.connection import REFUSALS, Connection, said
+from mediator.transports.rabbitmq.connection import REFUSALS, Connection, said
 
 __all__ = ["Names", "Topology", "short"]
 

@@ -28,8 +28,8 @@ from aiormq.exceptions import (
 
 from mediator.errors import BrokerError, TransportUnavailableError
 from mediator.messaging.supervision import ended, keep_running
-from mediator.transports.amqp.address import Address
-from mediator.transports.amqp.wire import Wire
+from mediator.transports.rabbitmq.address import Address
+from mediator.transports.rabbitmq.wire import Wire
 
 __all__ = ["REFUSALS", "Connection", "said"]
 

@@ -6,9 +6,9 @@ from typing import Final
 
 from mediator.errors import BrokerError, Fault
 from mediator.messaging.patterns import listens
-from mediator.transports.kafka_address import KafkaAddress, Names
-from mediator.transports.kafka_cluster import KafkaCluster
-from mediator.transports.kafka_groups import Groups
+from mediator.transports.kafka.address import KafkaAddress, Names
+from mediator.transports.kafka.cluster import KafkaCluster
+from mediator.transports.kafka.groups import Groups
 
 __all__ = ["Provisioning", "faults"]
 

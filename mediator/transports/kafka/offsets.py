@@ -13,10 +13,10 @@ from aiokafka.errors import for_code
 from aiokafka.protocol.api import Request
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 
-from mediator.transports.kafka_address import Names
-from mediator.transports.kafka_cluster import OUT_OF_REACH, KafkaCluster
-from mediator.transports.kafka_groups import Groups
-from mediator.transports.kafka_partition import Partition
+from mediator.transports.kafka.address import Names
+from mediator.transports.kafka.cluster import OUT_OF_REACH, KafkaCluster
+from mediator.transports.kafka.groups import Groups
+from mediator.transports.kafka.partition import Partition
 
 __all__ = ["Offsets"]
 

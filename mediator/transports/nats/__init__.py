@@ -1,0 +1,5 @@
+"""nats:// and tls://: NATS JetStream carries the events."""
+
+from mediator.transports.nats.transport import NatsTransport
+
+__all__ = ["NatsTransport"]
