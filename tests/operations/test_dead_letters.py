@@ -563,7 +563,7 @@ class TestUnreadable:
         ("headers", "body", "reason"),
         [
             ({}, b"{}", "header missing"),
-            ({"ce-id": "7"}, b"{}", "identity"),
+            ({"ce-id": ""}, b"{}", "identity"),
             ({"ce-type": "bank.unheard-of.v1"}, b"{}", "unknown type"),
             ({"ce-type": "bank.noted.v9"}, b"{}", "unknown type"),
             ({"ce-type": "__import__('os')"}, b"{}", "type"),
