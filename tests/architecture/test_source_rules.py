@@ -29,6 +29,7 @@ MAY_CATCH_EVERYTHING = {
     "mediator/hosting/discovery.py: _import",
     "mediator/hosting/running.py: Running.pending",
     "mediator/messaging/catalog.py: Received.as_class",
+    "mediator/messaging/foreign.py: _built",
     "mediator/messaging/supervision.py: keep_running",
     "mediator/storage/database.py: Database.open",
     "mediator/storage/slots.py: LockSession.use",

@@ -40,7 +40,7 @@ class Paid(IntegrationEvent):
 
 @event_topic("renamed", domain="shop")
 class RenamedV1(IntegrationEvent):
-    model_config = ConfigDict(alias_generator=to_camel)
+    model_config = ConfigDict(alias_generator=to_camel)  # type: ignore[pydantic-alias]
 
 
 @upcaster(OrderPlacedV1, OrderPlacedV2)

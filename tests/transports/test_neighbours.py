@@ -14,8 +14,7 @@ import pytest
 from cloudevents.core.bindings import http, kafka, rabbitmq
 from cloudevents.core.v1.event import CloudEvent
 
-from mediator import MediatorSettings, MessageContext
-from mediator.messaging.foreign import ForeignSettings
+from mediator import ForeignSettings, MediatorSettings, MessageContext
 from mediator.messaging.transport import Delivery
 from tests.consuming.notes import NotedV1, eventually, listener
 from tests.support import AppFactory, module_of, quick_settings
