@@ -54,12 +54,21 @@ class Reader:
         self._inbox, self._parked = InboxTable(database.tables), ParkedTable(database)
 
     def read(self, delivery: Delivery) -> Received:
-        """The event in `delivery`; raises UnreadableMessageError with the reason and the place."""
+        """The event in `delivery`; raises UnreadableMessageError with the reason and the place, whatever is wrong."""
+        try:
+            return self._read(delivery)
+        except UnreadableMessageError:
+            raise
+        except Exception as error:
+            # Nobody foresaw it. The message is kept all the same, and the next one is read.
+            raise UnreadableMessageError("unexpected", type(error).__name__, str(error)) from error
+
+    def _read(self, delivery: Delivery) -> Received:
         headers, body = in_binary_mode(delivery, self._foreign, self._catalog, self._limits)
-        key = (
-            delivery.key if delivery.key and len(delivery.key) <= LONGEST_TEXT and delivery.key.isprintable() else None
-        )
-        envelope = from_headers(delivery.topic, headers, body, key=key, arrived=self._runtime.now())
+        key = delivery.key or ""
+        is_text = 0 < len(key) <= LONGEST_TEXT and key.isprintable()
+        now = self._runtime.now()
+        envelope = from_headers(delivery.topic, headers, body, key=key if is_text else None, arrived=now)
         return Received(envelope, self._catalog, self._limits)
 
     async def announce(self, subscriber_id: str, event_id: UUID) -> None:

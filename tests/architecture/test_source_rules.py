@@ -23,6 +23,7 @@ MAY_CATCH_EVERYTHING = {
     "mediator/consuming/group_commit.py: GroupCommit._handle",
     "mediator/consuming/group_commit.py: GroupCommit.deliver",
     "mediator/consuming/lanes.py: Lanes._run",
+    "mediator/consuming/reading.py: Reader.read",
     "mediator/consuming/retries.py: Retries._retry",
     "mediator/hosting/app.py: MediatorApp._died",
     "mediator/hosting/composition.py: _injector",

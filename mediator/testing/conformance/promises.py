@@ -67,7 +67,7 @@ class Promises:
     longest: ClassVar[timedelta] = timedelta(seconds=90)
     """How long a test may take."""
 
-    def make_transport(self, application: str) -> Transport:
+    def make_transport(self, application: str) -> Transport:  # noqa: ARG002 - for subclasses
         """A new transport that is not open yet.
 
         `application` is different in each test and fit for a URL: transports with the same one stand for the processes
