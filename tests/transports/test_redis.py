@@ -4,7 +4,6 @@ MEDIATOR_TEST_REDIS says where it is; without it, the usual place on this machin
 """
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,9 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 
 from mediator.errors import BrokerError, PublishRefusedError, SettingsError, TransportUnavailableError
@@ -33,33 +30,25 @@ from mediator.testing.conformance.trial import BILLING, INVOICES, ORDERS, STOCK,
 from mediator.transports import redis as redis_transport
 from mediator.transports import transport_for
 from mediator.transports.redis import RedisTransport, server
-from tests.conftest import MISSING
-from tests.support.databases import Unreachable
+from tests.support.brokers import Brokers
 from tests.support.own_redis import RedisServer
+from tests.support.redis import SHARED as URL
+from tests.support.redis import delete_keys
 
-URL = os.environ.get("MEDIATOR_TEST_REDIS") or "redis://127.0.0.1:6379"
 NOBODY = "redis://127.0.0.1:1"
 NOW = timedelta(0)
 
 
 @pytest.fixture(autouse=True)
-def shared(request: pytest.FixtureRequest) -> None:
+def shared(brokers: Brokers) -> None:
     """The server that the tests share, which has to answer."""
-    try:
-        with BlockingRedis.from_url(URL, socket_connect_timeout=5) as redis:
-            redis.ping()
-    except RedisError as error:
-        request.node.user_properties.append((MISSING, "redis"))
-        pytest.skip(f"redis: {URL} does not answer ({error}): start it, or set MEDIATOR_TEST_REDIS to a URL")
+    brokers.url("redis")
 
 
 @pytest.fixture(scope="module")
 def stopped_server() -> Iterator[RedisServer]:
-    try:
-        with RedisServer() as server:
-            yield server
-    except Unreachable as error:
-        pytest.skip(str(error))
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture
@@ -82,9 +71,7 @@ class TestRedisTransport(TransportSuite):
         return RedisTransport(url_of(application, self.url))
 
     async def clean_up(self, application: str) -> None:
-        async with Redis.from_url(self.url) as redis:
-            if keys := [key async for key in redis.scan_iter(f"{application}:*")]:
-                await redis.delete(*keys)
+        await delete_keys(self.url, f"{application}:")
 
     async def break_connection(self, transport: Transport) -> None:
         async with Redis.from_url(self.url) as redis:
