@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from mediator import MediatorApp
 from tests.support import AppFactory, create_tables, quick_settings
-from tests.support.brokers import BROKERS, BrokerPlace, new_place
+from tests.support.brokers import BROKERS, BrokerPlace, Brokers
 from tests.support.databases import DATABASES, Servers, Unreachable, every_database
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
@@ -43,8 +43,13 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    return failed_if_skipped((yield))
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, Unreachable):
+        skipped_for_want_of_a_service(report, item, call.excinfo.value)
+    return failed_if_skipped(report)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,6 +57,14 @@ def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return failed_if_skipped((yield))
+
+
+def skipped_for_want_of_a_service(report: pytest.TestReport, item: pytest.Item, error: Unreachable) -> None:
+    """Wherever it was noticed: also where a fixture that many tests share said so to the first of them."""
+    path, line, _ = item.location
+    report.outcome = "skipped"
+    report.longrepr = path, line or 0, f"Skipped: {error}"
+    report.user_properties.append((MISSING, error.service))
 
 
 def failed_if_skipped(report: Report) -> Report:
@@ -91,7 +104,7 @@ def databases_of(test: pytest.Item) -> tuple[str, ...]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Tells how many tests a server that does not answer kept from running, besides the reason of each."""
-    reports = (report for outcome in ("skipped", "error") for report in terminalreporter.getreports(outcome))
+    reports = (report for outcome in ("skipped", "error", "failed") for report in terminalreporter.getreports(outcome))
     missed = Counter(
         value for report in reports for name, value in getattr(report, "user_properties", ()) if name == MISSING
     )
@@ -110,18 +123,19 @@ def database_url(request: pytest.FixtureRequest, servers: Servers, tmp_path: Pat
     """A database of the test's own."""
     name = getattr(request, "param", "sqlite")
     with ExitStack() as stack:
-        try:
-            url = stack.enter_context(servers.new_database(name, tmp_path))
-        except Unreachable as error:
-            request.node.user_properties.append((MISSING, name))
-            pytest.skip(f"{name}: {error}")
-        yield url
+        yield stack.enter_context(servers.new_database(name, tmp_path))
+
+
+@pytest.fixture(scope="session")
+def brokers() -> Iterator[Brokers]:
+    with Brokers() as brokers:
+        yield brokers
 
 
 @pytest.fixture(params=BROKERS)
-def broker(request: pytest.FixtureRequest) -> Iterator[BrokerPlace]:
+def broker(request: pytest.FixtureRequest, brokers: Brokers) -> Iterator[BrokerPlace]:
     """A place on each broker in turn."""
-    with new_place(request.param) as place:
+    with brokers.new_place(request.param) as place:
         yield place
 
 

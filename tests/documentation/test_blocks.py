@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.documentation.pages import databases_of, python_blocks, run_page
-from tests.support.databases import Servers, Unreachable
+from tests.support.databases import Servers
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
@@ -29,17 +29,11 @@ RUNS = [(name, kinds) for name, blocks in PAGES.items() if blocks for kinds in d
 
 
 @pytest.mark.parametrize(("page", "kinds"), RUNS, ids=["-".join((name, *kinds.values())) for name, kinds in RUNS])
-def test_page_runs(
-    page: str, kinds: Mapping[str, str], servers: Servers, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_page_runs(page: str, kinds: Mapping[str, str], servers: Servers, tmp_path: Path) -> None:
     with ExitStack() as stack:
         variables = {}
         for variable, kind in kinds.items():
-            try:
-                variables[variable] = stack.enter_context(servers.new_database(kind, tmp_path))
-            except Unreachable as error:
-                request.node.user_properties.append(("missing service", kind))
-                pytest.skip(f"{kind}: {error}")
+            variables[variable] = stack.enter_context(servers.new_database(kind, tmp_path))
 
         outcome = run_page(page, PAGES[page], tmp_path, variables)
 

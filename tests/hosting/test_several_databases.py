@@ -23,7 +23,7 @@ from mediator.storage.schema import create_schema, take_over
 from mediator.storage.slots import ServerLocks
 from tests.consuming.notes import NotedV1, RemarkedV1, at_once, eventually, listener, writes
 from tests.support import Effect, create_tables, effects, module_of, quick_settings
-from tests.support.databases import SERVERS, Servers, Unreachable, execute
+from tests.support.databases import SERVERS, Servers, execute
 
 ALL = frozenset(range(SLOTS))
 SOON = timedelta(milliseconds=100)
@@ -85,17 +85,14 @@ def places(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> 
     """The application's place and another: a database on the same server or another one, or a schema."""
     first, _, second = request.param.partition(" ")
     with ExitStack() as stack:
-        try:
-            url = stack.enter_context(servers.new_database(first, tmp_path))
-            if second == "schema":
-                schema = "apart" if first == "postgresql" else stack.enter_context(a_name(servers, first))
-                yield Place(url), Place(url, schema)
-                return
-            folder = tmp_path / "other"
-            folder.mkdir()
-            yield Place(url), Place(stack.enter_context(servers.new_database(second or first, folder)))
-        except Unreachable as error:
-            pytest.skip(str(error))
+        url = stack.enter_context(servers.new_database(first, tmp_path))
+        if second == "schema":
+            schema = "apart" if first == "postgresql" else stack.enter_context(a_name(servers, first))
+            yield Place(url), Place(url, schema)
+            return
+        folder = tmp_path / "other"
+        folder.mkdir()
+        yield Place(url), Place(stack.enter_context(servers.new_database(second or first, folder)))
 
 
 @dataclass(frozen=True)
@@ -249,17 +246,14 @@ def apart(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> I
     """Two prefixes or two schemas of one database."""
     server, _, second = request.param.partition(" ")
     with ExitStack() as stack:
-        try:
-            url = stack.enter_context(servers.new_database(server, tmp_path))
-            if not second:
-                yield Place(url, prefix="shop_"), Place(url, prefix="till_")
-            elif server == "postgresql":
-                yield Place(url, "shop"), Place(url, "till")
-            else:
-                one, other = (stack.enter_context(a_name(servers, server)) for _ in range(2))
-                yield Place(url, one), Place(url, other)
-        except Unreachable as error:
-            pytest.skip(str(error))
+        url = stack.enter_context(servers.new_database(server, tmp_path))
+        if not second:
+            yield Place(url, prefix="shop_"), Place(url, prefix="till_")
+        elif server == "postgresql":
+            yield Place(url, "shop"), Place(url, "till")
+        else:
+            one, other = (stack.enter_context(a_name(servers, server)) for _ in range(2))
+            yield Place(url, one), Place(url, other)
 
 
 class TestTwoApplicationsApart:
@@ -329,10 +323,7 @@ def two_names(request: pytest.FixtureRequest, servers: Servers) -> Iterator[tupl
     """The same tables: without a schema, and with the name of the one that is meant then."""
     server = request.param
     with ExitStack() as stack:
-        try:
-            name = stack.enter_context(a_name(servers, server, create=True))
-        except Unreachable as error:
-            pytest.skip(str(error))
+        name = stack.enter_context(a_name(servers, server, create=True))
         url = SERVERS[server].url.set(database=name).render_as_string(hide_password=False)
         yield Place(url), Place(url, name if server == "mariadb" else "public")
 

@@ -22,7 +22,6 @@ from mediator.storage.scheduled import Schedule
 from mediator.storage.schema import create_schema
 from mediator.storage.watermark import Watermarks
 from tests.storage.rows import outbox_row
-from tests.support.databases import Unreachable
 from tests.support.own_servers import PostgreSQLServer
 
 pytestmark = [pytest.mark.xdist_group("watermarks"), pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])]
@@ -34,12 +33,9 @@ AFTER_THE_LAST_THAT_ENDED = text("SELECT pg_snapshot_xmax(pg_current_snapshot())
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgreSQLServer]:
-    try:
-        with PostgreSQLServer() as server:
-            server.start(autovacuum="off", fsync="off")
-            yield server
-    except Unreachable as error:
-        pytest.skip(str(error))
+    with PostgreSQLServer() as server:
+        server.start(autovacuum="off", fsync="off")
+        yield server
 
 
 @pytest_asyncio.fixture

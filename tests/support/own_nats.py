@@ -35,7 +35,7 @@ NEWEST: Final = _newest()
 class NatsServer(OwnServer):
     """A NATS server, with JetStream unless it is started with `jetstream=False`."""
 
-    user = "root"
+    service, user = "nats", "root"
     places = ("usr/sbin",)
 
     def __init__(self, program: str = DISTRIBUTED) -> None:
@@ -69,5 +69,5 @@ class NatsServer(OwnServer):
 
     def _find(self, program: str) -> str:
         if "/" in program and not Path(program).exists():
-            raise Unreachable(f"{program} is needed: install the development requirements")
+            raise Unreachable(self.service, f"{program} is needed: install the development requirements")
         return program if "/" in program else super()._find(program)

@@ -14,7 +14,7 @@ _PING_SECONDS = 1
 class RedisServer(OwnServer):
     """A Redis that writes everything down, unless it is told otherwise."""
 
-    user, program = "nobody", "redis-server"
+    service, user, program = "redis", "nobody", "redis-server"
     places = ("usr/bin",)
 
     def url(self, database: str = "0", driver: str = "", user: str = "") -> str:

@@ -34,6 +34,8 @@ _START_SECONDS = 60
 class OwnServer(ABC):
     """A server on a port of its own, empty at first."""
 
+    service: ClassVar[str]
+    """What is counted as missing where it cannot be started."""
     user: ClassVar[str]
     """Who it runs as when the tests run as root, which servers refuse."""
     program: ClassVar[str]
@@ -142,14 +144,14 @@ class OwnServer(ABC):
         folders = [str(folder) for place in self.places for folder in sorted(Path("/").glob(place), reverse=True)]
         found = shutil.which(program, path=os.pathsep.join([*folders, *os.get_exec_path()]))
         if found is None or shutil.which("setpriv") is None:
-            raise Unreachable(f"{program} and setpriv are needed to start a server: install them")
+            raise Unreachable(self.service, f"{program} and setpriv are needed to start a server: install them")
         return found
 
 
 class PostgreSQLServer(OwnServer):
     """A PostgreSQL whose superuser `postgres` needs no password; `of` makes it a standby of another one."""
 
-    user, program = "postgres", "postgres"
+    service, user, program = "postgresql", "postgres", "postgres"
     places = ("usr/lib/postgresql/*/bin",)
     _fast_stop = signal.SIGINT
 
@@ -179,7 +181,7 @@ class PostgreSQLServer(OwnServer):
 class MariaDBServer(OwnServer):
     """A MariaDB whose `root` needs no password."""
 
-    user, program = "mysql", "mariadbd"
+    service, user, program = "mariadb", "mysql", "mariadbd"
     places = ("usr/sbin",)
 
     def url(self, database: str = "mysql", driver: str = "asyncmy", user: str = "root") -> str:

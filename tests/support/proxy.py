@@ -15,12 +15,12 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from typing import Self
 
 from sqlalchemy.engine import make_url
 
 from tests.support.wire import (
-    AMQPConversation,
     Conversation,
     Message,
     MySQLConversation,
@@ -34,8 +34,10 @@ _SERVERS: dict[str, tuple[type[Conversation], int]] = {
     "postgresql": (PostgreSQLConversation, 5432),
     "mysql": (MySQLConversation, 3306),
     "mariadb": (MySQLConversation, 3306),
+    "amqp": (PlainConversation, 5672),
     "kafka": (PlainConversation, 9092),
-    "amqp": (AMQPConversation, 5672),
+    "nats": (PlainConversation, 4222),
+    "redis": (PlainConversation, 6379),
 }
 _PATIENCE = 30
 
@@ -43,9 +45,10 @@ _PATIENCE = 30
 class Proxy:
     """Stands before the server of a URL, for the time of the block."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, talk: Callable[[], Conversation] | None = None) -> None:
         target = make_url(url)
-        self._talk, port = _SERVERS[target.get_backend_name()]
+        usual, port = _SERVERS[target.get_backend_name()]
+        self._talk = talk or usual
         self._target = target.host or "127.0.0.1", target.port or port
         self._url = target
         self._address = "", 0

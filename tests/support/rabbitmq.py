@@ -1,4 +1,4 @@
-"""A RabbitMQ for tests: where it is, transports whose traces are removed, and a server of a test's own.
+"""A RabbitMQ for tests: where it is, how what was made there is removed, and a server of a test's own.
 
 with RabbitMQServer() as server:
     server.start()
@@ -10,22 +10,30 @@ import asyncio
 import os
 import socket
 import subprocess
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import aiormq
+from anyio.from_thread import start_blocking_portal
+from pamqp.commands import Exchange, Queue
+from pamqp.frame import unmarshal
 
 from mediator.transports.rabbitmq import RabbitMQTransport
 from mediator.transports.rabbitmq.address import address_of
 from mediator.transports.rabbitmq.topology import Names
 from tests.support.databases import Unreachable, in_a_thread
 from tests.support.own_servers import OwnServer
+from tests.support.proxy import Proxy
+from tests.support.wire import Message, PlainConversation
 
-__all__ = ["SHARED", "RabbitMQServer", "Recorded", "look_for_broker", "removed"]
+__all__ = ["SHARED", "RabbitMQServer", "Recorded", "cleaned", "found", "removed"]
 
 VARIABLE = "MEDIATOR_TEST_RABBITMQ"
 SHARED = os.environ.get(VARIABLE) or "amqp://guest:guest@127.0.0.1:5672/"
 _ANSWER_SECONDS = 5
+_GREETING, _GREETING_SIZE = b"AMQP", 8
+_HEAD_SIZE = 7
+_METHOD = 1
 _MADE: dict[str, list[tuple[str, Collection[str], Mapping[str, Collection[str]]]]] = {}
 
 
@@ -62,14 +70,71 @@ async def removed(prefix: str) -> None:
                 await channel.exchange_delete(name)
 
 
-def look_for_broker() -> None:
-    """Raise Unreachable when there is none."""
+def found() -> str:
+    """Where the broker is that the tests share; raises Unreachable."""
     try:
         in_a_thread(_greet(SHARED))
     except (OSError, TimeoutError) as error:
         place = address_of(SHARED).place
         reason = f"{place} does not answer ({type(error).__name__}): start it, or set {VARIABLE} to a URL"
-        raise Unreachable(reason) from error
+        raise Unreachable("rabbitmq", reason) from error
+    return SHARED
+
+
+@contextmanager
+def cleaned(url: str) -> Iterator[str]:
+    """Another URL of the broker, by which everything may be made; it is removed at the end."""
+    made = _Made()
+    try:
+        # A client can only ask a broker for what it knows the name of: the names are heard on the way there.
+        proxy = Proxy(url, talk=lambda: _Declarations(made))
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(proxy):
+            yield proxy.url
+    finally:
+        in_a_thread(made.remove(url))
+
+
+class _Made:
+    """Names of what was declared."""
+
+    def __init__(self) -> None:
+        self.queues: set[str] = set()
+        self.exchanges: set[str] = set()
+
+    async def remove(self, url: str) -> None:
+        async with aiormq.connect(url) as connection:
+            channel = await connection.channel()
+            for queue in self.queues:
+                await channel.queue_delete(queue)
+            for exchange in self.exchanges:
+                await channel.exchange_delete(exchange)
+
+
+class _Declarations(PlainConversation):
+    """Bytes pass as they come, and what a client declares is noted."""
+
+    def __init__(self, made: _Made) -> None:
+        super().__init__()
+        self._made, self._unread = made, b""
+
+    def from_client(self, data: bytes) -> list[Message]:
+        self._unread += data
+        if self._unread.startswith(_GREETING):
+            self._unread = self._unread[_GREETING_SIZE:]
+        while len(self._unread) >= _HEAD_SIZE:
+            size = _HEAD_SIZE + int.from_bytes(self._unread[3:_HEAD_SIZE]) + 1
+            if len(self._unread) < size:
+                break
+            if self._unread[0] == _METHOD:
+                self._note(unmarshal(self._unread[:size])[2])
+            self._unread = self._unread[size:]
+        return [Message(data)]
+
+    def _note(self, method: object) -> None:
+        if isinstance(method, Queue.Declare):
+            self._made.queues.add(method.queue)
+        elif isinstance(method, Exchange.Declare):
+            self._made.exchanges.add(method.exchange)
 
 
 async def _greet(url: str) -> None:
@@ -80,7 +145,7 @@ async def _greet(url: str) -> None:
 class RabbitMQServer(OwnServer):
     """A RabbitMQ with the user guest; settings are lines of its `rabbitmq.conf`."""
 
-    user, program = "rabbitmq", "rabbitmq-server"
+    service, user, program = "rabbitmq", "rabbitmq", "rabbitmq-server"
     places = ("usr/lib/rabbitmq/bin",)
 
     def __init__(self) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = [
-    "AMQPConversation",
     "Conversation",
     "Message",
     "MySQLConversation",
@@ -166,25 +165,3 @@ class MySQLConversation(Conversation):
 
     def _server_message(self, data: bytes) -> Message:
         return Message(data, ends_commit=True)
-
-
-class AMQPConversation(Conversation):
-    """AMQP, which knows no COMMIT: bytes that pass as they come."""
-
-    def from_client(self, data: bytes) -> list[Message]:
-        return [Message(data)]
-
-    def from_server(self, data: bytes) -> list[Message]:
-        return [Message(data)]
-
-    def _client_size(self, head: bytes) -> int:
-        return len(head)
-
-    def _server_size(self, head: bytes) -> int:
-        return len(head)
-
-    def _client_message(self, data: bytes) -> Message:
-        return Message(data)
-
-    def _server_message(self, data: bytes) -> Message:
-        return Message(data)

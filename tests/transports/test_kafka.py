@@ -1,7 +1,7 @@
 """Kafka keeps every promise of the protocol, but the order of a key over several topics."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -20,42 +20,19 @@ from mediator.testing import TransportSuite
 from mediator.testing.conformance.promises import promise
 from mediator.testing.conformance.trial import BILLING, STOCK, Trial
 from mediator.transports.kafka import KafkaTransport, publishing
-from tests.support.databases import Unreachable
-from tests.support.kafka import (
-    TOPIC,
-    admin,
-    cut,
-    delete_topics,
-    envelope,
-    made,
-    make_topic,
-    outcomes,
-    plain,
-    received,
-    running,
-)
+from tests.support.brokers import Brokers
+from tests.support.envelopes import TOPIC, envelope, errors_of, received
+from tests.support.kafka import admin, cut, delete_topics, made, make_topic, plain
 
 GROUP, OTHER = BILLING, STOCK
 LANES = range(4)
 QUIET, SOON = timedelta(milliseconds=700), timedelta(seconds=20)
 
 
-@pytest.fixture(scope="session")
-def kafka_broker() -> Iterator[str]:
-    """Where Kafka is for this run; begins with `missing:` when it is nowhere."""
-    try:
-        with running() as url:
-            yield url
-    except Unreachable as error:
-        yield f"missing: {error}"
-
-
 @pytest.fixture
-def kafka_url(kafka_broker: str, request: pytest.FixtureRequest) -> str:
-    if kafka_broker.startswith("missing: "):
-        request.node.user_properties.append(("missing service", "kafka"))
-        pytest.skip(kafka_broker)
-    return kafka_broker
+def kafka_url(brokers: Brokers) -> str:
+    """Where Kafka is for this run."""
+    return brokers.url("kafka")
 
 
 class TestKafkaTransport(TransportSuite):
@@ -141,7 +118,7 @@ async def settle(subscription: Subscription, how: Settlement, *deliveries: Any) 
 
 async def send(transport: KafkaTransport, *bodies: str, topic: str = TOPIC, key: str | None = "order-1") -> None:
     sent = [envelope(body, topic=topic, key=key) for body in bodies]
-    assert await outcomes(transport, *sent) == [None] * len(sent)
+    assert await errors_of(transport, *sent) == [None] * len(sent)
 
 
 def attempts(deliveries: Any) -> list[tuple[str, int]]:
@@ -152,7 +129,7 @@ async def test_others_read_it_as_a_cloud_event(transport: KafkaTransport, kafka_
     await transport.provision([TOPIC], {})
     sent = envelope('{"total": 3}', key="order-1", headers={"tenant": "shop"})
 
-    assert await outcomes(transport, sent) == [None]
+    assert await errors_of(transport, sent) == [None]
 
     (record,) = await records(kafka_url, f"{prefix}.{TOPIC}")
     headers = dict(record.headers)
@@ -212,7 +189,7 @@ async def test_an_unknown_topic_is_refused_and_not_made(transport: KafkaTranspor
     await transport.provision([TOPIC], {GROUP: [TOPIC]})
     before = await made(kafka_url, prefix)
 
-    (refused,) = await outcomes(transport, envelope(topic="test.nowhere"))
+    (refused,) = await errors_of(transport, envelope(topic="test.nowhere"))
 
     assert isinstance(refused, PublishRefusedError)
     assert "test.nowhere" in str(refused)
@@ -231,7 +208,7 @@ async def test_a_topic_that_is_deleted_is_not_made_again_by_reading_it(
     assert not await subscription.fetch(10, QUIET)
     await transport._subscriptions[0]._reader._client.force_metadata_update()
     await transport._cluster.refresh()
-    (refused,) = await outcomes(transport, envelope())
+    (refused,) = await errors_of(transport, envelope())
 
     assert isinstance(refused, PublishRefusedError)
     assert await made(kafka_url, prefix) == [f"{prefix}.__groups"]
@@ -253,7 +230,7 @@ async def test_what_is_too_large_is_refused_and_what_only_came_with_it_is_not(
     # Over four partitions, so that several of them would go together.
     sent = [envelope(size * "o") for size in (*range(1000, 1020), 5000)]
 
-    *fine, refused = await outcomes(transport, *sent)
+    *fine, refused = await errors_of(transport, *sent)
 
     assert fine == [None] * 20
     assert isinstance(refused, PublishRefusedError)
@@ -275,7 +252,7 @@ async def test_what_follows_in_another_topic_waits_for_the_answer(
     monkeypatch.setattr(publishing, "send", failing)
     first, behind = envelope("1", topic="test.first", key="a"), envelope("2", topic="test.second", key="a")
 
-    results = await outcomes(transport, first, behind, envelope("3", topic="test.second", key="b"))
+    results = await errors_of(transport, first, behind, envelope("3", topic="test.second", key="b"))
 
     assert [type(result) for result in results] == [PublishRefusedError, PublishRefusedError, type(None)]
     assert attempts(await received(subscription, 1)) == [("3", 1)]
@@ -390,7 +367,7 @@ async def test_a_key_keeps_its_order_while_lanes_go_from_one_process_to_another(
     batch = [envelope(str(number), key=keys[number % 10]) for number in range(300)]
     async with opened(kafka_url, prefix) as process:
         leaving, staying = await join(transport), await process.subscribe(GROUP, [TOPIC], 100)
-        assert await outcomes(transport, *batch) == [None] * 300
+        assert await errors_of(transport, *batch) == [None] * 300
 
         came = await received(leaving, 100)
         abandoned = await received(leaving, 50, settle=False)

@@ -13,24 +13,20 @@ from mediator.errors import BrokerError, PublishRefusedError, TransportUnavailab
 from mediator.messaging.transport import Settlement
 from mediator.transports.kafka import KafkaTransport, cluster
 from tests.storage.rows import eventually
-from tests.support.databases import Unreachable
-from tests.support.kafka import TOPIC, envelope, outcomes, received
+from tests.support.envelopes import TOPIC, envelope, errors_of, received
 from tests.support.own_kafka import KafkaServer
 from tests.support.proxy import Proxy
+from tests.support.strangers import web_server
 
 GROUP = "shop.billing"
 LANES = range(4)
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
+def server() -> Iterator[KafkaServer]:
     """Not started yet."""
-    try:
-        with KafkaServer() as server:
-            yield server
-    except Unreachable as error:
-        request.node.user_properties.append(("missing service", "kafka"))
-        pytest.skip(str(error))
+    with KafkaServer() as server:
+        yield server
 
 
 @asynccontextmanager
@@ -45,7 +41,7 @@ async def opened(url: str) -> AsyncIterator[KafkaTransport]:
 
 
 async def is_confirmed(transport: KafkaTransport) -> bool:
-    (error,) = await outcomes(transport, envelope("again", key="again"))
+    (error,) = await errors_of(transport, envelope("again", key="again"))
     assert error is None or isinstance(error, TransportUnavailableError)
     return error is None
 
@@ -56,22 +52,22 @@ async def test_a_broker_that_comes_back_empty_is_provisioned_again(server: Kafka
         await transport.provision([TOPIC], {GROUP: [TOPIC]})
         subscription = await transport.subscribe(GROUP, [TOPIC], 100)
         await subscription.take(LANES)
-        assert await outcomes(transport, *(envelope(key="order-1") for _ in range(3))) == [None] * 3
+        assert await errors_of(transport, *(envelope(key="order-1") for _ in range(3))) == [None] * 3
         await received(subscription, 3)
 
         with capture_logs() as lines:
             server.kill()
-            (down,) = await outcomes(transport, envelope())
+            (down,) = await errors_of(transport, envelope())
             health = await transport.health()
             assert not await subscription.fetch(10, timedelta(seconds=1))
             server.start()
-            (missing,) = await outcomes(transport, envelope())
+            (missing,) = await errors_of(transport, envelope())
             with pytest.raises(BrokerError, match=f"topic {TOPIC}.*group {GROUP} to {TOPIC}"):
                 await transport.provision([TOPIC], {GROUP: [TOPIC]}, create=False)
             await eventually(lambda: not transport._subscriptions[0]._held)
             async with opened(server.url()) as process:
                 await process.provision([TOPIC], {GROUP: [TOPIC]})
-            again = await outcomes(transport, envelope("again", key="order-1"))
+            again = await errors_of(transport, envelope("again", key="order-1"))
             found = await received(subscription, 1)
 
     assert isinstance(down, TransportUnavailableError)
@@ -90,7 +86,7 @@ async def test_closing_has_an_end_when_the_broker_is_gone(server: KafkaServer) -
         await transport.provision([TOPIC], {GROUP: [TOPIC]})
         subscription = await transport.subscribe(GROUP, [TOPIC], 100)
         await subscription.take(LANES)
-        assert await outcomes(transport, envelope()) == [None]
+        assert await errors_of(transport, envelope()) == [None]
         await received(subscription, 1)
         server.kill()
 
@@ -110,7 +106,7 @@ async def test_a_broker_that_hangs_ends_in_unknown_outcomes(
         server.pause()
         try:
             async with asyncio.timeout(20):
-                results = await outcomes(transport, *(envelope(key=f"order-{number}") for number in range(20)))
+                results = await errors_of(transport, *(envelope(key=f"order-{number}") for number in range(20)))
                 health = await transport.health()
                 found = await subscription.fetch(10, timedelta(seconds=1))
         finally:
@@ -129,7 +125,7 @@ async def test_closing_has_an_end_when_the_broker_hangs(server: KafkaServer) -> 
             await transport.provision([TOPIC], {GROUP: [TOPIC]})
             subscription = await transport.subscribe(GROUP, [TOPIC], 100)
             await subscription.take(LANES)
-            publication = asyncio.create_task(outcomes(transport, envelope(key="order-1")))
+            publication = asyncio.create_task(errors_of(transport, envelope(key="order-1")))
             assert await publication == [None]
             await received(subscription, 1)
             server.pause()
@@ -155,7 +151,7 @@ async def test_cuts_lose_nothing_that_was_confirmed_and_keep_the_order(server: K
             for number in range(60):
                 sent = envelope(str(number), key="order-1")
                 # As the relay does it: nothing of a key goes before what came before it was confirmed.
-                while (await outcomes(transport, sent))[0] is not None:  # noqa: ASYNC110 - it tells nobody
+                while (await errors_of(transport, sent))[0] is not None:  # noqa: ASYNC110 - it tells nobody
                     await asyncio.sleep(0.01)
                 sure.append(number)
                 found = await subscription.fetch(10, timedelta(milliseconds=10))
@@ -172,7 +168,7 @@ async def test_cuts_lose_nothing_that_was_confirmed_and_keep_the_order(server: K
 
 async def _publication_without_an_answer(transport: KafkaTransport) -> asyncio.Task[list[Exception | None]]:
     while True:
-        publication = asyncio.create_task(outcomes(transport, envelope(key="order-1")))
+        publication = asyncio.create_task(errors_of(transport, envelope(key="order-1")))
         # A process that is stopped may say something for a moment.
         if not (await asyncio.wait({publication}, timeout=0.5))[0]:
             return publication
@@ -195,7 +191,7 @@ async def test_a_stall_ends_in_unknown_outcomes_and_passes(
             await transport.provision([TOPIC], {})
             assert await is_confirmed(transport)
             proxy.hold()
-            (error,) = await outcomes(transport, envelope())
+            (error,) = await errors_of(transport, envelope())
             proxy.release()
 
             await eventually(lambda: is_confirmed(transport))
@@ -203,15 +199,8 @@ async def test_a_stall_ends_in_unknown_outcomes_and_passes(
     assert isinstance(error, TransportUnavailableError)
 
 
-async def test_what_is_no_kafka_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(100)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as web:
-        port = web.sockets[0].getsockname()[1]
+async def test_what_is_no_kafka_is_told() -> None:
+    async with web_server() as port:
         transport = KafkaTransport(f"kafka://shop:secret@127.0.0.1:{port}")
         with pytest.raises(BrokerError, match=f"127.0.0.1:{port}") as refused:
             await transport.open()

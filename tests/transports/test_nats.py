@@ -14,7 +14,8 @@ from mediator.testing import TransportSuite
 from mediator.transports.nats import NatsTransport
 from mediator.transports.nats.consumers import Consumers
 from mediator.transports.nats.subscription import NatsSubscription
-from tests.support.nats import TOPIC, api, cut, delete_streams, envelope, outcomes, plain, received, server_url
+from tests.support.envelopes import TOPIC, envelope, errors_of, received
+from tests.support.nats import api, cut, delete_streams, plain
 
 
 class NatsSuite(TransportSuite):
@@ -23,7 +24,7 @@ class NatsSuite(TransportSuite):
 
     @pytest.fixture(autouse=True)
     def _server(self, request: pytest.FixtureRequest) -> None:
-        self.url = server_url(request, self.which)
+        self.url = request.getfixturevalue(f"{self.which}_server")
 
     def make_transport(self, application: str) -> Transport:
         return NatsTransport(f"{self.url}?prefix={application}&lanes=4")
@@ -66,24 +67,24 @@ async def test_a_topic_may_be_provisioned_by_another_process_at_any_time(
 ) -> None:
     await join(nats_transport)
     sent = envelope(topic="test.new")
-    (refused,) = await outcomes(nats_transport, sent)
+    (refused,) = await errors_of(nats_transport, sent)
     other = NatsTransport(f"{nats_url}?prefix={nats_transport._address.prefix}&lanes=2")
     await other.open()
     await other.provision(["test.new"], {})
     await other.close()
 
     assert isinstance(refused, PublishRefusedError)
-    assert await outcomes(nats_transport, sent) == [None]
+    assert await errors_of(nats_transport, sent) == [None]
 
 
 async def test_what_exceeds_the_largest_payload_by_one_byte_is_refused(nats_transport: NatsTransport) -> None:
     subscription = await join(nats_transport)
     most = nats_transport._connection.client.max_payload
-    (probe,) = await outcomes(nats_transport, envelope(b"x" * most))
+    (probe,) = await errors_of(nats_transport, envelope(b"x" * most))
     headers = int(str(probe).split(" bytes")[0].rpartition(" ")[2]) - most
     fits, exceeds = envelope(b"x" * (most - headers)), envelope(b"x" * (most - headers + 1))
 
-    taken, refused = await outcomes(nats_transport, fits, exceeds)
+    taken, refused = await errors_of(nats_transport, fits, exceeds)
 
     assert taken is None
     assert isinstance(refused, PublishRefusedError)
@@ -107,7 +108,7 @@ async def test_nothing_overtakes_what_the_server_refuses(
     subscription = await join(nats_transport)
     batch = [envelope("0", key="order-1"), envelope(b"x" * 5_000, key="order-1"), envelope("2", key="order-1")]
 
-    first, refused, behind = await outcomes(nats_transport, *batch)
+    first, refused, behind = await errors_of(nats_transport, *batch)
 
     assert first is None
     assert type(refused) is error
@@ -145,7 +146,7 @@ async def test_any_address_is_a_topic(nats_transport: NatsTransport, topic: str)
     subscription = await join(nats_transport)
     await nats_transport.provision([topic], {})
 
-    assert await outcomes(nats_transport, envelope(topic=topic)) == [None]
+    assert await errors_of(nats_transport, envelope(topic=topic)) == [None]
 
     assert (await received(subscription, 1))[0].topic == topic
 
@@ -153,7 +154,7 @@ async def test_any_address_is_a_topic(nats_transport: NatsTransport, topic: str)
 async def test_any_name_of_a_header_arrives(nats_transport: NatsTransport) -> None:
     subscription = await join(nats_transport)
     sent = envelope(headers={"my header: {x}": "1", "100%": "2", "MiXed": "3"})
-    await outcomes(nats_transport, sent)
+    await errors_of(nats_transport, sent)
 
     (delivery,) = await received(subscription, 1)
 
@@ -175,7 +176,7 @@ async def test_a_message_that_is_lost_on_the_way_comes_again_in_order(
 
     receive = NatsSubscription._received
     monkeypatch.setattr(NatsSubscription, "_received", lossy)
-    await outcomes(nats_transport, *(envelope(str(number), key="order-1") for number in range(8)))
+    await errors_of(nats_transport, *(envelope(str(number), key="order-1") for number in range(8)))
 
     came = numbers(await received(subscription, 8))
 
@@ -185,7 +186,7 @@ async def test_a_message_that_is_lost_on_the_way_comes_again_in_order(
 
 async def test_what_is_given_back_comes_before_what_is_behind_it(nats_transport: NatsTransport) -> None:
     subscription = await join(nats_transport)
-    await outcomes(nats_transport, *(envelope(str(number), key="order-1") for number in range(6)))
+    await errors_of(nats_transport, *(envelope(str(number), key="order-1") for number in range(6)))
     first, second, third = await received(subscription, 3, settle=False)
 
     await subscription.settle([(third, Settlement.GIVE_BACK), (first, Settlement.GIVE_BACK)])
@@ -198,7 +199,7 @@ async def test_what_is_given_back_comes_before_what_is_behind_it(nats_transport:
 
 async def test_a_crash_while_a_lane_changes_hands_loses_nothing(nats_transport: NatsTransport, nats_url: str) -> None:
     subscription = await join(nats_transport)
-    await outcomes(nats_transport, *(envelope(str(number), key="order-1") for number in range(6)))
+    await errors_of(nats_transport, *(envelope(str(number), key="order-1") for number in range(6)))
     fetched = await received(subscription, 3, settle=False)
     await subscription.settle([(fetched[0], Settlement.ACK)])
     await subscription.close()
@@ -226,7 +227,7 @@ async def test_a_server_that_gives_numbers_again_hides_nothing(nats_transport: N
     subscription = await nats_transport.subscribe(GROUP, [TOPIC], 10)
     await subscription.take(LANES)
 
-    await outcomes(nats_transport, envelope("0"))
+    await errors_of(nats_transport, envelope("0"))
 
     assert numbers(await received(subscription, 1)) == [0]
 
@@ -240,7 +241,7 @@ async def test_a_member_that_was_robbed_of_its_lanes_has_them_back_when_the_othe
     await robber.take(LANES)
     await robber.close()
 
-    await outcomes(nats_transport, *(envelope(str(number), key="order-1") for number in range(3)))
+    await errors_of(nats_transport, *(envelope(str(number), key="order-1") for number in range(3)))
 
     assert numbers(await received(subscription, 3)) == [0, 1, 2]
 
@@ -252,7 +253,7 @@ async def test_what_waits_to_be_fetched_is_not_redelivered_meanwhile(
     monkeypatch.setattr("mediator.transports.nats.subscription._EXTEND_SECONDS", 0.5)
     subscription = await join(nats_transport)
     subscription._extend_at = 0
-    await outcomes(nats_transport, *(envelope(str(number), key="order-1") for number in range(3)))
+    await errors_of(nats_transport, *(envelope(str(number), key="order-1") for number in range(3)))
     fetched = await received(subscription, 1, settle=False)
 
     for _ in range(10):

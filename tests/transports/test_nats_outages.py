@@ -12,7 +12,7 @@ from mediator.errors import TransportUnavailableError
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Delivery, Settlement, Subscription
 from mediator.transports.nats import NatsTransport, connection, publishing
-from tests.support.nats import TOPIC, envelope, outcomes, received
+from tests.support.envelopes import TOPIC, envelope, errors_of, received
 from tests.support.own_nats import DISTRIBUTED, NEWEST, NatsServer
 
 GROUP, LANES = "shop.billing", range(4)
@@ -45,7 +45,7 @@ async def relay(transport: NatsTransport, envelopes: Sequence[Envelope]) -> int:
     while waiting:
         batch = waiting[:100]
         async with asyncio.timeout(20):
-            found = await outcomes(transport, *batch)
+            found = await errors_of(transport, *batch)
         assert {type(error) for error in found} <= {type(None), TransportUnavailableError}
         failed = [sent for sent, error in zip(batch, found, strict=True) if error is not None]
         failures += len(failed)
@@ -123,7 +123,7 @@ async def test_a_server_that_hangs_hangs_nobody(
     came = await received(subscription, 10)
 
     server.pause()
-    unknown = await outcomes(publisher, *sent[20:])
+    unknown = await errors_of(publisher, *sent[20:])
     assert {type(error) for error in unknown} == {TransportUnavailableError}
     assert not (await publisher.health()).ok
     await subscription.take(LANES[:2])
@@ -147,7 +147,7 @@ async def test_closing_does_not_wait_for_a_server_that_hangs(
     server.pause()
     # More than the network holds for a server that does not read.
     large = [envelope(b"x" * 250_000) for _ in range(100)]
-    publication = asyncio.create_task(outcomes(publisher, *large))
+    publication = asyncio.create_task(errors_of(publisher, *large))
     await asyncio.sleep(0.2)
 
     async with asyncio.timeout(10):
@@ -167,7 +167,7 @@ async def test_nothing_is_written_while_disconnected(server: NatsServer, transpo
     await relay(publisher, [envelope("0", key="order-1")])  # it knows the topic
 
     server.kill()
-    (error,) = await outcomes(publisher, lost)
+    (error,) = await errors_of(publisher, lost)
     server.start()
     await relay(publisher, [sent])
 

@@ -11,7 +11,8 @@ from mediator.errors import BrokerError, SettingsError
 from mediator.transports import transport_for
 from mediator.transports.nats import NatsTransport
 from mediator.transports.nats.address import NatsAddress
-from tests.support.nats import TOPIC, api, delete_streams
+from tests.support.envelopes import TOPIC
+from tests.support.nats import api, delete_streams
 from tests.support.own_nats import DISTRIBUTED, NEWEST, NatsServer
 
 

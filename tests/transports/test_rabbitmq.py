@@ -25,10 +25,11 @@ from mediator.transports import transport_for
 from mediator.transports.rabbitmq import RabbitMQTransport
 from mediator.transports.rabbitmq.topology import Names, short
 from tests.storage.rows import eventually
-from tests.support.databases import Unreachable
-from tests.support.envelopes import GROUP, TOPIC, envelope, outcomes
+from tests.support.brokers import Brokers
+from tests.support.envelopes import GROUP, TOPIC, acknowledge, envelope, outcomes, received
 from tests.support.proxy import Proxy
-from tests.support.rabbitmq import SHARED, Recorded, look_for_broker, removed
+from tests.support.rabbitmq import SHARED, Recorded, removed
+from tests.support.strangers import web_server
 
 LANES = 2
 SOON, A_MOMENT = timedelta(seconds=20), timedelta(milliseconds=300)
@@ -69,21 +70,10 @@ class TestRabbitMQWithTheClientsOwnPublishing(TestRabbitMQ):
         return transport
 
 
-@pytest.fixture(scope="module")
-def missing_broker() -> Unreachable | None:
-    try:
-        look_for_broker()
-    except Unreachable as error:
-        return error
-    return None
-
-
 @pytest.fixture
-def rabbitmq(missing_broker: Unreachable | None, request: pytest.FixtureRequest) -> None:
-    """Skips what needs a broker where there is none, which is a failure in CI."""
-    if missing_broker is not None:
-        request.node.user_properties.append(("missing service", "rabbitmq"))
-        pytest.skip(f"rabbitmq: {missing_broker}")
+def rabbitmq(brokers: Brokers) -> None:
+    """The server that the tests share, which has to answer."""
+    brokers.url("rabbitmq")
 
 
 @pytest_asyncio.fixture
@@ -121,18 +111,6 @@ async def join(transport: Transport, prefetch: int = 100) -> Subscription:
     return subscription
 
 
-async def fetched(subscription: Subscription, count: int) -> list[Delivery]:
-    found: list[Delivery] = []
-    async with asyncio.timeout(SOON.total_seconds()):
-        while len(found) < count:
-            found += await subscription.fetch(count - len(found), A_MOMENT)
-    return found
-
-
-async def acknowledge(subscription: Subscription, *deliveries: Delivery) -> None:
-    await subscription.settle([(delivery, Settlement.ACK) for delivery in deliveries])
-
-
 # --- messages of others -----------------------------------------------------------------------------------------------
 
 
@@ -154,7 +132,7 @@ async def test_headers_of_others_are_told_as_text_as_far_as_they_can(
     }  # fmt: skip
 
     await send(channel, transport, Basic.Properties(headers=headers, content_type="text/plain"))
-    (delivery,) = await fetched(subscription, 1)
+    (delivery,) = await received(subscription, 1, settle=False)
 
     assert dict(delivery.headers) == {
         "ce-id": "0199", "ce-source": "/x", "ce-type": "a.b", "ce-time": "2026-01-01T00:00:00+00:00",
@@ -190,12 +168,12 @@ async def test_bytes_that_are_no_text_are_delivered(transport: Recorded, channel
 
     assert isinstance(channel, Channel)
     await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
-    (delivery,) = await fetched(subscription, 1)
+    (delivery,) = await received(subscription, 1, settle=False)
 
     assert (delivery.topic, delivery.body) == (topic.replace("X", "?"), b"body")
     await acknowledge(subscription, delivery)
     await outcomes(transport, envelope("next"))
-    assert [next_one.body for next_one in await fetched(subscription, 1)] == [b"next"]
+    assert [next_one.body for next_one in await received(subscription, 1, settle=False)] == [b"next"]
 
 
 async def test_a_message_without_anything_is_delivered(transport: Recorded, channel: AbstractChannel) -> None:
@@ -203,7 +181,7 @@ async def test_a_message_without_anything_is_delivered(transport: Recorded, chan
 
     queue = transport._names.queue(GROUP, 0)
     await channel.basic_publish(b"", routing_key=queue, properties=Basic.Properties())
-    (delivery,) = await fetched(subscription, 1)
+    (delivery,) = await received(subscription, 1, settle=False)
 
     assert (delivery.topic, dict(delivery.headers), delivery.body) == (queue, {}, b"")
     await acknowledge(subscription, delivery)
@@ -246,7 +224,7 @@ async def test_a_large_body_is_cut_into_frames(transport: Recorded) -> None:
 
     assert [error for _, error in await outcomes(transport, *batch)] == [None] * len(sizes)
 
-    came = await fetched(subscription, len(sizes))
+    came = await received(subscription, len(sizes), settle=False)
     assert {delivery.event_id: delivery.body for delivery in came} == {str(sent.event_id): sent.body for sent in batch}
     await acknowledge(subscription, *came)
 
@@ -274,7 +252,7 @@ async def test_a_queue_that_is_full_stops_the_key_and_loses_nothing(prefix: str,
         assert "full" in str(error)
         subscription = await transport.subscribe(GROUP, [TOPIC], 100)
         await subscription.take([0])
-        came = await fetched(subscription, len(confirmed))
+        came = await received(subscription, len(confirmed), settle=False)
         assert [delivery.body for delivery in came] == [sent.body for sent in confirmed]
         assert not await subscription.fetch(1, A_MOMENT)
     finally:
@@ -349,12 +327,6 @@ def test_the_scheme_is_the_name_and_the_lanes_are_in_the_url() -> None:
     assert not usual.capabilities.in_process
 
 
-async def nobody(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    await writer.drain()
-    writer.close()
-
-
 def with_parts(**parts: str) -> str:
     found = {"user": "guest", "password": "guest", "port": "5672", "vhost": "", **parts}
     host = SHARED.rpartition("@")[2].partition(":")[0]
@@ -382,8 +354,7 @@ async def test_what_is_wrong_with_an_address_is_told_at_the_start(parts: dict[st
 
 
 async def test_something_else_that_answers_is_told_at_the_start() -> None:
-    async with await asyncio.start_server(nobody, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with web_server() as port:
         transport = transport_for(f"amqp://guest:s3cr3t@127.0.0.1:{port}")
 
         with pytest.raises(BrokerError, match=r"does not speak AMQP|cannot be reached") as refused:
@@ -423,7 +394,7 @@ async def far(transport: Recorded, prefix: str, proxy: Proxy) -> AsyncIterator[R
 async def test_nobody_waits_for_a_network_that_stands_still(far: RabbitMQTransport, proxy: Proxy) -> None:
     subscription = await join(far)
     assert [error for _, error in await outcomes(far, envelope("before"))] == [None]
-    await acknowledge(subscription, *await fetched(subscription, 1))
+    await acknowledge(subscription, *await received(subscription, 1, settle=False))
     far._publisher.deadline = 0.5
     proxy.hold()
 
@@ -453,7 +424,7 @@ async def test_a_channel_that_confirms_nothing_is_replaced(far: RabbitMQTranspor
 async def test_closing_does_not_wait_for_a_network_that_stands_still(far: RabbitMQTransport, proxy: Proxy) -> None:
     subscription = await join(far)
     await outcomes(far, envelope(), envelope())
-    first, second = await fetched(subscription, 2)
+    first, second = await received(subscription, 2, settle=False)
     publication = asyncio.create_task(outcomes(far, envelope()))
     proxy.hold()
 
@@ -541,11 +512,11 @@ async def test_who_takes_a_lane_that_somebody_has_gets_nothing_before_that_one_i
     batch = [envelope(str(number), key="order-1") for number in range(10)]
     await outcomes(transport, *batch)
 
-    had = await fetched(first, 2)
+    had = await received(first, 2, settle=False)
     assert await second.fetch(10, A_MOMENT) == []
     await one.close()
 
-    came = await fetched(second, 10)
+    came = await received(second, 10, settle=False)
     assert [delivery.body for delivery in had] == [b"0", b"1"]
     assert [delivery.body for delivery in came] == [sent.body for sent in batch]
     await acknowledge(second, *came)
@@ -556,11 +527,11 @@ async def test_what_is_given_back_comes_again_with_all_that_follows_it(transport
     subscription = await join(transport)
     batch = [envelope(str(number), key="order-1") for number in range(6)]
     await outcomes(transport, *batch)
-    zero, one, two, _ = await fetched(subscription, 4)
+    zero, one, two, _ = await received(subscription, 4, settle=False)
 
     await subscription.settle([(two, Settlement.GIVE_BACK)])
     await acknowledge(subscription, zero)
-    came = await fetched(subscription, 5)
+    came = await received(subscription, 5, settle=False)
     await acknowledge(subscription, one)
 
     assert [delivery.body for delivery in came] == [b"1", b"2", b"3", b"4", b"5"]
@@ -577,12 +548,12 @@ async def test_a_lane_whose_deliveries_nobody_settles_is_handed_over_after_a_mom
     giving = await join(transport)
     sent = envelope(key="order-1")
     await outcomes(transport, sent)
-    (stuck,) = await fetched(giving, 1)
+    (stuck,) = await received(giving, 1, settle=False)
     taking = await transport.subscribe(GROUP, [TOPIC], 10)
 
     await giving.take([])
     await taking.take([lane_of(sent, LANES)])
-    (again,) = await fetched(taking, 1)
+    (again,) = await received(taking, 1, settle=False)
 
     await acknowledge(giving, stuck)
     assert (again.event_id, again.attempt) == (stuck.event_id, 2)
@@ -595,19 +566,19 @@ async def test_what_waits_in_the_process_is_bounded(transport: Recorded) -> None
     waiting = subscription._buffer  # type: ignore[attr-defined]
 
     await eventually(lambda: len(waiting) == 50 * LANES)
-    came = await fetched(subscription, 80)
+    came = await received(subscription, 80, settle=False)
     assert not await subscription.fetch(10, A_MOMENT)
 
     assert len(waiting) == 50 * LANES - 80
     await acknowledge(subscription, *came)
-    assert len(await fetched(subscription, 80)) == 80
+    assert len(await received(subscription, 80, settle=False)) == 80
 
 
 async def test_the_backlog_is_what_waits_and_what_is_not_settled_here(transport: Recorded) -> None:
     subscription = await join(transport, prefetch=4)
     assert await transport.backlog([GROUP]) == {GROUP: 0}
     await outcomes(transport, *(envelope(key="order-1") for _ in range(10)))
-    first, *_ = await fetched(subscription, 2)
+    first, *_ = await received(subscription, 2, settle=False)
 
     assert await transport.backlog([GROUP, "shop.nobody"]) == {GROUP: 10, "shop.nobody": 0}
     await acknowledge(subscription, first)
@@ -630,7 +601,7 @@ async def test_a_queue_that_is_deleted_is_missed_and_consumed_from_when_it_is_th
     await transport.provision([TOPIC], {GROUP: [TOPIC]})
     await outcomes(transport, envelope("again"))
 
-    (delivery,) = await fetched(subscription, 1)
+    (delivery,) = await received(subscription, 1, settle=False)
     assert delivery.body == b"again"
     assert sum(entry["event"] == "transport.lane_unavailable" for entry in logs) == 1
 

@@ -9,7 +9,6 @@ import pytest
 from mediator.errors import PublishRefusedError, TransportUnavailableError
 from mediator.messaging.transport import Delivery, Settlement
 from mediator.transports.rabbitmq import RabbitMQTransport
-from tests.support.databases import Unreachable
 from tests.support.envelopes import GROUP, TOPIC, envelope, outcomes
 from tests.support.rabbitmq import RabbitMQServer
 
@@ -18,13 +17,9 @@ PATIENCE = 80
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest) -> Iterator[RabbitMQServer]:
-    try:
-        with RabbitMQServer() as server:
-            yield server
-    except Unreachable as error:
-        request.node.user_properties.append(("missing service", "rabbitmq"))
-        pytest.skip(f"rabbitmq: {error}")
+def server() -> Iterator[RabbitMQServer]:
+    with RabbitMQServer() as server:
+        yield server
 
 
 async def provisioned(server: RabbitMQServer, lanes: int = 4) -> RabbitMQTransport:
