@@ -12,6 +12,7 @@ topic. What is not named above (cap-exec-instance-id, cap-exception, …) is han
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import unquote
 
 from contracts import Topic
 from mediator.errors import UnreadableMessageError
@@ -49,6 +50,7 @@ def is_cap(headers: Mapping[str, str]) -> bool:
 
 def from_cap(topic: str, headers: Mapping[str, str], catalog: EventCatalog) -> dict[str, str]:
     """The same as CloudEvents; raises UnreadableMessageError when no contract, or more than one, has the topic."""
+    headers = {name: unquote(value) for name, value in headers.items()}
     event = _contract(topic, headers, catalog)
     found = {name: encoded(value) for name, value in headers.items() if name not in {_ID, _TIME, *_ATTRIBUTES}}
     found |= {ours: encoded(headers[theirs]) for theirs, ours in _ATTRIBUTES.items() if headers.get(theirs)}

@@ -110,6 +110,8 @@ async def _rabbitmq(_app: MediatorApp, url: str, topic: str) -> AsyncIterator[An
             return [Message(properties.headers or {}, properties.content_type, message.body)]
 
         yield look
+        # Not left to the broker, which is done with it later.
+        await channel.queue_delete(queue)
 
 
 @asynccontextmanager
