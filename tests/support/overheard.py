@@ -98,8 +98,8 @@ async def _rabbitmq(_app: MediatorApp, url: str, topic: str) -> AsyncIterator[An
     address = address_of(url)
     async with aiormq.connect(address.url("somebody else")) as connection:
         channel = await connection.channel()
-        queue = (await channel.queue_declare(exclusive=True)).queue
-        assert queue is not None
+        queue = f"{address.prefix}.overheard"
+        await channel.queue_declare(queue, exclusive=True)
         await channel.queue_bind(queue, address.prefix, f"*.{topic}")
 
         async def look() -> list[Message]:
@@ -110,8 +110,6 @@ async def _rabbitmq(_app: MediatorApp, url: str, topic: str) -> AsyncIterator[An
             return [Message(properties.headers or {}, properties.content_type, message.body)]
 
         yield look
-        # Not left to the broker, which is done with it later.
-        await channel.queue_delete(queue)
 
 
 @asynccontextmanager
