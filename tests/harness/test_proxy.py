@@ -319,6 +319,26 @@ async def test_held_answers_belong_to_statements_that_ran(proxy: Proxy, engine: 
         await writing
 
 
+async def test_what_servers_answer_is_swallowed_until_the_next_cut(
+    proxy: Proxy, engine: AsyncEngine, database_url: str
+) -> None:
+    async with engine.connect() as connection:
+        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await autocommit.execute(INSERT, {"name": "one"})
+        proxy.swallow()
+        unheard = asyncio.create_task(autocommit.execute(INSERT, {"name": "two"}))
+        await asyncio.wait([unheard], timeout=0.2)
+        assert not unheard.done()
+        assert proxy.swallowed > 0
+
+        proxy.cut()
+        with pytest.raises(LOST):
+            await unheard
+    await insert(engine, "three")
+
+    assert await names(database_url) == ["one", "three", "two"]
+
+
 async def test_a_delay_slows_every_answer(proxy: Proxy, engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))

@@ -61,6 +61,9 @@ class Proxy:
         """Seconds by which everything that is said arrives later."""
         self.accepted = 0
         """Connections that were accepted so far."""
+        self.swallowed = 0
+        """Bytes that servers said and nobody will hear."""
+        self._swallows = False
         self.commits = 0
         """COMMITs that clients asked for so far, whatever became of them."""
 
@@ -76,7 +79,8 @@ class Proxy:
         return len(self._connections)
 
     def cut(self, *, reset: bool = True) -> None:
-        """Cut all connections."""
+        """Cut all connections; those that come after it are as they should be."""
+        self._swallows = False
         for connection in self._connections:
             connection.cut(reset=reset)
 
@@ -97,6 +101,10 @@ class Proxy:
             self._to_server.clear()
         if to_client:
             self._to_client.clear()
+
+    def swallow(self) -> None:
+        """Until the next cut, servers hear everything, and nothing that they say arrives."""
+        self._swallows = True
 
     def release(self) -> None:
         """Let through what was held, and everything after it."""
@@ -135,6 +143,11 @@ class Proxy:
                 trap.times -= 1
                 return trap
         return None
+
+    def swallows(self, data: bytes) -> bool:
+        """Whether this, which a server says, is not to arrive."""
+        self.swallowed += len(data) if self._swallows else 0
+        return self._swallows
 
     async def to_server(self) -> None:
         """Return when something may pass to the server."""
@@ -270,6 +283,8 @@ class _Connection:
     async def _answers(self) -> None:
         while data := await self.server.read():
             await self._proxy.to_client()
+            if self._proxy.swallows(data):
+                continue
             passing = b""
             for message in self._talk.from_server(data):
                 if message.ends_commit and self._trap is not None:

@@ -160,16 +160,19 @@ class SqlTransport:
         self._publications.add(publication)
         publication.add_done_callback(self._publications.discard)
         try:
-            await asyncio.wait([publication])
-        finally:
+            await asyncio.wait([publication], timeout=_PUBLISH_SECONDS)
+        except asyncio.CancelledError:
             publication.cancel()
-        if publication.cancelled():
-            unavailable = TransportUnavailableError(self.name, "closed")
-            for envelope in batch:
-                yield envelope, unavailable
+            raise
+        if publication.done() and not publication.cancelled():
+            for outcome in publication.result():
+                yield outcome
             return
-        for outcome in publication.result():
-            yield outcome
+        # Without an answer in time, it has two seconds of its own to close the connection: nobody waits for that.
+        why = "closed" if publication.done() else f"the database did not answer within {_PUBLISH_SECONDS:g} s"
+        unavailable = TransportUnavailableError(self.name, why)
+        for envelope in batch:
+            yield envelope, unavailable
 
     async def subscribe(self, group: str, topics: Sequence[str], prefetch: int) -> Subscription:
         """Join `group`; nothing comes before it takes lanes."""
