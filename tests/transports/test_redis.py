@@ -30,9 +30,9 @@ from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Delivery, Settlement, Transport, lane_of
 from mediator.testing import TransportSuite
 from mediator.testing.conformance.trial import BILLING, INVOICES, ORDERS, STOCK, Member, Trial, bodies, in_order_per_key
-from mediator.transports import redis as redis_transport
 from mediator.transports import transport_for
 from mediator.transports.redis import RedisTransport, server
+from mediator.transports.redis import transport as redis_transport
 from tests.conftest import MISSING
 from tests.support.databases import Unreachable
 from tests.support.own_redis import RedisServer
