@@ -10,8 +10,7 @@ from tests.benchmarks.__main__ import BENCHMARKS
 from tests.benchmarks.brokers import rabbitmq
 from tests.benchmarks.brokers.contenders import GROUP, LANES
 from tests.benchmarks.measuring import Figures, Goal, Scale, Table, Way, measure
-from tests.support.databases import Unreachable
-from tests.support.rabbitmq import SHARED, look_for_broker
+from tests.support.rabbitmq import SHARED, found
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,10 +102,7 @@ def test_faststream_stands_next_to_a_transport() -> None:
 
 
 async def test_what_was_made_on_a_shared_broker_is_removed_also_when_it_fails() -> None:
-    try:
-        look_for_broker()
-    except Unreachable as error:
-        pytest.skip(str(error))
+    found()
     made: list[str] = []
 
     async def fail() -> None:

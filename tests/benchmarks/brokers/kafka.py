@@ -26,7 +26,8 @@ from tests.benchmarks.brokers.contenders import (
     Publish,
     versions,
 )
-from tests.support.kafka import delete_topics, make_topic, running
+from tests.support.brokers import Brokers
+from tests.support.kafka import delete_topics, make_topic
 
 __all__ = ["server"]
 
@@ -38,7 +39,8 @@ _BATCH_BYTES = 1_000_000
 @asynccontextmanager
 async def server() -> AsyncIterator[Broker]:
     prefix = f"bench-{uuid4().hex[:12]}"
-    with running() as url:
+    with Brokers() as brokers:
+        url = brokers.url("kafka")
         try:
             for name in (_BARE, _ONE, _MANY):
                 await make_topic(url, f"{prefix}.{name}", LANES)

@@ -27,7 +27,7 @@ from tests.benchmarks.brokers.contenders import (
     Publish,
     versions,
 )
-from tests.support.rabbitmq import SHARED, Recorded, look_for_broker, removed
+from tests.support.rabbitmq import SHARED, Recorded, found, removed
 
 __all__ = ["RabbitMQ", "server"]
 
@@ -38,7 +38,7 @@ _ACKNOWLEDGED_AT_ONCE = 250
 
 @asynccontextmanager
 async def server() -> AsyncIterator["RabbitMQ"]:
-    look_for_broker()
+    found()
     async with AsyncExitStack() as stack:
         connection = await aiormq.connect(SHARED)
         stack.push_async_callback(connection.close)
