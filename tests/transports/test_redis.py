@@ -27,9 +27,9 @@ from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Delivery, Settlement, Transport, lane_of
 from mediator.testing import TransportSuite
 from mediator.testing.conformance.trial import BILLING, INVOICES, ORDERS, STOCK, Member, Trial, bodies, in_order_per_key
-from mediator.transports import redis as redis_transport
 from mediator.transports import transport_for
 from mediator.transports.redis import RedisTransport, server
+from mediator.transports.redis import transport as redis_transport
 from mediator.transports.redis.subscription import RedisSubscription
 from tests.storage.rows import eventually
 from tests.support.brokers import Brokers
