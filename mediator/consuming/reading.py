@@ -1,6 +1,6 @@
 """Reading a delivery: from headers and bytes to an event of a known class, or to a dead letter.
 
-    receive → limits → headers → type and version from the catalog → upcast → validate
+    receive → limits → headers, whoever wrote them → type and version from the catalog → upcast → validate
 
 Everything that can be wrong with a message from the wire ends in one error with a reason. It is stored with the raw
 bytes under an id made of its content, so that it is kept once however often it is delivered, and it never loops.
@@ -17,6 +17,8 @@ from mediator.consuming.failures import failure_facts
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.catalog import EventCatalog, Received
 from mediator.messaging.cloudevents import from_headers
+from mediator.messaging.envelope import LONGEST_TEXT
+from mediator.messaging.foreign import ForeignSettings, in_binary_mode
 from mediator.messaging.limits import Limits
 from mediator.messaging.transport import Delivery
 from mediator.storage.database import Database
@@ -41,18 +43,33 @@ class Reader:
         module: str,
         catalog: EventCatalog,
         limits: Limits,
+        foreign: ForeignSettings,
         database: Database,
         runtime: Runtime,
         died: Callable[[str, UUID], Awaitable[None]],
     ) -> None:
         self._subscriber_id, self._runtime = reading_subscriber(module), runtime
         self._catalog, self._limits, self._database, self._died = catalog, limits, database, died
+        self._foreign = foreign
         self._inbox, self._parked = InboxTable(database.tables), ParkedTable(database)
 
     def read(self, delivery: Delivery) -> Received:
-        """The event in `delivery`; raises UnreadableMessageError with the reason and the place."""
-        self._limits.check_headers(delivery.headers)
-        return Received(from_headers(delivery.topic, delivery.headers, delivery.body), self._catalog, self._limits)
+        """The event in `delivery`; raises UnreadableMessageError with the reason and the place, whatever is wrong."""
+        try:
+            return self._read(delivery)
+        except UnreadableMessageError:
+            raise
+        except Exception as error:
+            # Nobody foresaw it. The message is kept all the same, and the next one is read.
+            raise UnreadableMessageError("unexpected", type(error).__name__, str(error)) from error
+
+    def _read(self, delivery: Delivery) -> Received:
+        headers, body = in_binary_mode(delivery, self._foreign, self._catalog, self._limits)
+        key = delivery.key or ""
+        is_text = 0 < len(key) <= LONGEST_TEXT and key.isprintable()
+        now = self._runtime.now()
+        envelope = from_headers(delivery.topic, headers, body, key=key if is_text else None, arrived=now)
+        return Received(envelope, self._catalog, self._limits)
 
     async def announce(self, subscriber_id: str, event_id: UUID) -> None:
         """Tell the application that a parked delivery cannot be read any more."""

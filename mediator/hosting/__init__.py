@@ -5,7 +5,8 @@ from mediator.hosting.app import MediatorApp
 from mediator.hosting.blocking import BlockingMediator
 from mediator.hosting.injection import UnitOfWorkScope, unit_of_work_scope
 from mediator.hosting.module import Module
-from mediator.hosting.settings import MediatorSettings
+from mediator.hosting.settings import BrokerSettings, MediatorSettings
+from mediator.messaging.foreign import ForeignSettings
 from mediator.messaging.limits import Limits
 from mediator.operations.cleaning import RetentionSettings
 from mediator.operations.letters import DeadLetter, DeadLetterSelection
@@ -15,10 +16,12 @@ from mediator.storage.database import DatabaseSettings
 
 __all__ = [
     "BlockingMediator",
+    "BrokerSettings",
     "ConsumerSettings",
     "DatabaseSettings",
     "DeadLetter",
     "DeadLetterSelection",
+    "ForeignSettings",
     "Limits",
     "LineageNode",
     "MediatorApp",

@@ -51,7 +51,9 @@ class ModuleListening:
         parking = Parking(services.database, runtime, wake_retries, services.died)
         self._idempotent = IdempotentConsumer(services.database, parking, services.open, runtime, counters)
         self._group_commit = GroupCommit(parking, services.open, runtime, self._idempotent)
-        self._reader = Reader(module, registry.catalog, settings.limits, services.database, runtime, services.died)
+        self._reader = Reader(
+            module, registry.catalog, settings.limits, settings.foreign, services.database, runtime, services.died
+        )
         self.consumers: dict[str, Consumer] = {}
         """By group."""
         self.retries = Retries(

@@ -93,7 +93,13 @@ class DatabaseServices:
         """Of the locks of all groups' lanes."""
         self._notifier = Notifier(database) if database.dialect == "postgresql" else None
         self._wake_retries, self._died, self._runtime = wake_retries, died, runtime
-        writer = OutboxWriter(registry.application, registry.environment, settings.limits, database.tables)
+        writer = OutboxWriter(
+            registry.application,
+            registry.environment,
+            settings.limits,
+            database.tables,
+            with_cap=settings.foreign.cap_headers,
+        )
         # Long enough to be asked what became of a commit, whoever relays and cleans meanwhile.
         keeps_history = settings.retention.sent >= _ASKED_WITHIN
         self._unit_of_work = UnitOfWorkServices(

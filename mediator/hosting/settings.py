@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from mediator.consuming.consumer import ConsumerSettings
+from mediator.messaging.foreign import ForeignSettings
 from mediator.messaging.limits import Limits
 from mediator.operations.cleaning import RetentionSettings
 from mediator.publishing.relay import RelaySettings
@@ -44,6 +45,7 @@ class MediatorSettings(BaseModel):
     relay: RelaySettings = RelaySettings()
     consumer: ConsumerSettings = ConsumerSettings()
     broker: BrokerSettings = BrokerSettings()
+    foreign: ForeignSettings = ForeignSettings()
     retention: RetentionSettings = RetentionSettings()
     drain_on_stop: timedelta = Field(default=timedelta(seconds=25), ge=timedelta(0), le=timedelta(minutes=10))
     allow_edited_replay: bool = False

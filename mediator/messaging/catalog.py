@@ -19,6 +19,8 @@ from mediator.messaging.limits import Limits, read_json
 
 __all__ = ["EventCatalog", "EventType", "Received", "content_hash"]
 
+_ALWAYS = {"event_id", "occurred_on", "correlation_id"}
+
 
 @dataclass(frozen=True, slots=True)
 class EventType:
@@ -129,7 +131,27 @@ class Received:
 
     def _body_for(self, wanted: type[IntegrationEvent]) -> bytes:
         data, body = self._data, self.envelope.body
-        for upcaster in self._catalog.path(self.entry.event_class, wanted) or ():
+        upcasters = self._catalog.path(self.entry.event_class, wanted) or ()
+        for upcaster in upcasters:
             data = upcaster.function(dict(data))
+        lacking = {} if data.keys() >= _ALWAYS else self._lacking(data, wanted)
+        if lacking:
+            data = {**data, **lacking}
+        if upcasters or lacking:
             body = json.dumps(data, allow_nan=False).encode()
         return body
+
+    def _lacking(self, data: Mapping[str, Any], wanted: type[IntegrationEvent]) -> Mapping[str, str | None]:
+        """What every event of ours carries in its body, and somebody else's has in its headers only."""
+        known = {
+            "event_id": str(self.envelope.event_id),
+            "occurred_on": self.envelope.occurred_on.isoformat(),
+            "correlation_id": self.envelope.correlation_id,
+        }
+        return {name: value for name, value in known.items() if not _names(wanted, name) & data.keys()}
+
+
+def _names(event_class: type[IntegrationEvent], field: str) -> set[Any]:
+    """What a field may be called in JSON."""
+    info = event_class.model_fields[field]
+    return {field, info.alias, info.validation_alias}

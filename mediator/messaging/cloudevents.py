@@ -6,20 +6,27 @@
     content-type: application/json
 
 Extension names are lower-case letters and digits, as the specification asks. Values are percent-encoded as its HTTP
-binding asks, so that every header is printable ASCII on every broker. The publisher's own headers travel beside them.
+binding asks, so that every header is printable ASCII on every broker; where a binding wants them plain, the transport
+sees to it. The publisher's own headers travel beside them.
+
+Of others an id may be any text: source and id make the UUID that the inbox goes by, the same one every time, and the
+id as it was stays as the header `foreign-id`. Their events need no time; the moment of the arrival stands in for it.
 """
 
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from mediator.errors import UnreadableMessageError
-from mediator.messaging.envelope import Envelope
+from mediator.messaging.envelope import LONGEST_TEXT, Envelope
 from mediator.messaging.patterns import is_address
 
-__all__ = ["from_headers", "to_headers"]
+__all__ = ["FOREIGN_ID", "encoded", "from_headers", "to_headers"]
+
+FOREIGN_ID = "foreign-id"
+"""The header with the id that somebody else gave an event, where it is no UUID."""
 
 # Printable ASCII but space, double quote and percent may stand for themselves (HTTP binding, 3.1.3.2).
 _SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
@@ -30,10 +37,13 @@ _EXTENSIONS = {
     "ce-traceparent": "traceparent",
     "ce-callback": "callback",
 }
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_BOUNDED = {"ce-partitionkey": "key", "ce-correlationid": "correlation_id"}
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _TYPE = re.compile(r"(?P<type>[a-z0-9]+(?:[._-][a-z0-9]+)*?)(?:\.(?P<version>v[1-9][0-9]{0,5}))?")
 _LONGEST_TYPE = 160
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_TO_ENCODE = re.compile(r'[ "%]|[^\x00-\x7f]+')
+_SOMEBODY = UUID("0b3c8f3e-5f0d-5c57-9d3b-6f6a3a1f9c42")
 
 
 def to_headers(envelope: Envelope) -> dict[str, str]:
@@ -54,35 +64,51 @@ def to_headers(envelope: Envelope) -> dict[str, str]:
     return headers
 
 
-def from_headers(topic: str, headers: Mapping[str, str], body: bytes) -> Envelope:
-    """Read an envelope; raises UnreadableMessageError naming the header that is missing or wrong."""
+def encoded(text: str) -> str:
+    """A plain value as it stands in a header here; what may not stand in one at all is left for whoever refuses it."""
+    return _TO_ENCODE.sub(lambda found: quote(found[0]), text)
+
+
+def from_headers(
+    topic: str, headers: Mapping[str, str], body: bytes, *, key: str | None = None, arrived: datetime | None = None
+) -> Envelope:
+    """Read an envelope; raises UnreadableMessageError naming the header that is missing or wrong.
+
+    `key` is the broker's own, and `arrived` the time, for an event that says nothing of them.
+    """
     if (specversion := _required(headers, "ce-specversion")) != "1.0":
         raise UnreadableMessageError("specversion", "ce-specversion", f"{specversion[:20]!r} instead of '1.0'")
-    identity = _required(headers, "ce-id")
-    if not _UUID.fullmatch(identity):
-        raise UnreadableMessageError("identity", "ce-id", f"{identity[:80]!r} is no lower-case UUID with dashes")
+    source = _decoded("ce-source", _required(headers, "ce-source"))
+    identity = _bounded("identity", "ce-id", _required(headers, "ce-id"))
     name = _required(headers, "ce-type")
     found = _TYPE.fullmatch(name) if len(name) <= _LONGEST_TYPE else None
     if found is None:
         raise UnreadableMessageError("type", "ce-type", f"{name[:80]!r} is no event type")
     extensions = {field: _decoded(name, headers[name]) for name, field in _EXTENSIONS.items() if name in headers}
+    for header, field in _BOUNDED.items():
+        if field in extensions:
+            extensions[field] = _bounded("headers", header, headers[header])
     callback = extensions.get("callback")
     if callback is not None and not is_address(callback):
         raise UnreadableMessageError("callback", "ce-callback", f"{callback[:80]!r} is no address of a topic")
+    if arrived is None or "ce-time" in headers:
+        arrived = _moment(_required(headers, "ce-time"))
+    own = {
+        name: _decoded(name, value)
+        for name, value in headers.items()
+        if not name.startswith("ce-") and name != "content-type"
+    }
+    is_uuid = _UUID.fullmatch(identity)
     return Envelope(
-        event_id=UUID(identity),
+        event_id=UUID(identity) if is_uuid else uuid5(_SOMEBODY, f"{source}\n{identity}"),
         topic=topic,
         type=found["type"],
         version=found["version"] or "",
         body=body,
-        occurred_on=_moment(_required(headers, "ce-time")),
-        source=_decoded("ce-source", _required(headers, "ce-source")),
-        headers={
-            name: _decoded(name, value)
-            for name, value in headers.items()
-            if not name.startswith("ce-") and name != "content-type"
-        },
-        key=extensions.get("key"),
+        occurred_on=arrived,
+        source=source,
+        headers=own if is_uuid else {**own, FOREIGN_ID: identity},
+        key=extensions.get("key", key),
         correlation_id=extensions.get("correlation_id"),
         causation_id=extensions.get("causation_id"),
         traceparent=extensions.get("traceparent"),
@@ -104,6 +130,13 @@ def _decoded(name: str, value: str) -> str:
         raise UnreadableMessageError("encoding", name, f"{value[:80]!r} is not percent-encoded UTF-8") from error
     if _CONTROL.search(text):
         raise UnreadableMessageError("encoding", name, f"{value[:80]!r} holds control characters")
+    return text
+
+
+def _bounded(reason: str, name: str, value: str) -> str:
+    text = _decoded(name, value)
+    if not 0 < len(text) <= LONGEST_TEXT:
+        raise UnreadableMessageError(reason, name, f"it has {len(text)} characters, and may have 1 to {LONGEST_TEXT}")
     return text
 
 

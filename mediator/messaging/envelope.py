@@ -12,7 +12,10 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-__all__ = ["Envelope", "headers_column"]
+__all__ = ["LONGEST_TEXT", "Envelope", "headers_column"]
+
+LONGEST_TEXT = 200
+"""Characters that the tables hold of a key or a correlation."""
 
 _CALLBACK = "ce-callback"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})

@@ -25,14 +25,17 @@ async def keep_running(
 ) -> None:
     """Run `loop` until it returns; run it again when it raises.
 
-    What `is_outage` says is nobody's fault and will pass: told of briefly, and tried again every second at least.
+    What `is_outage` says is nobody's fault and will pass: told of briefly, and tried again every second at least. A
+    cancellation that nobody asked for, as libraries let slip out when a connection ends, is an error like any other.
     """
     pause = 0.1
     while True:
         started = asyncio.get_running_loop().time()
         try:
             return await loop()
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             longest = _LONGEST_PAUSE_SECONDS
             if is_outage is not None and is_outage(error):
                 longest = _LONGEST_OUTAGE_PAUSE_SECONDS
@@ -49,6 +52,11 @@ async def keep_running(
         pause = min(pause, longest)
         await asyncio.sleep(pause)
         pause *= 2
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 @asynccontextmanager

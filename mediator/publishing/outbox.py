@@ -19,8 +19,9 @@ from contracts import ContractError, IntegrationEvent, Topic, partition_key_of, 
 from contracts.topics import MAX_ADDRESS_LENGTH
 from mediator.application import Outgoing
 from mediator.errors import EventRefusedError, UnreadableMessageError
+from mediator.messaging.cap import cap_headers
 from mediator.messaging.cloudevents import to_headers
-from mediator.messaging.envelope import Envelope, headers_column
+from mediator.messaging.envelope import LONGEST_TEXT, Envelope, headers_column
 from mediator.messaging.limits import Limits, read_json
 from mediator.messaging.lineage import Lineage
 from mediator.messaging.patterns import is_address
@@ -30,10 +31,9 @@ from mediator.storage.tables import Tables
 
 __all__ = ["Origin", "OutboxWriter", "check_time"]
 
-_LONGEST_TEXT = 200
 _LONGEST_DELAY = timedelta(days=3650)
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
-_TEXT = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{_LONGEST_TEXT}}}")
+_TEXT = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{LONGEST_TEXT}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,10 @@ class Origin:
 class OutboxWriter:
     """Makes outbox rows and inserts them."""
 
-    def __init__(self, application: str, environment: str, limits: Limits, tables: Tables) -> None:
-        self._application = application
+    def __init__(
+        self, application: str, environment: str, limits: Limits, tables: Tables, *, with_cap: bool = False
+    ) -> None:
+        self._application, self._with_cap = application, with_cap
         self._environment = environment
         self._limits = limits
         self._insert = OutboxInsert(tables)
@@ -80,11 +82,10 @@ class OutboxWriter:
         for what, text in (("correlation id", event.correlation_id), ("partition key", key)):
             if text is not None and not _TEXT.fullmatch(text):
                 found = f"its {what} has {len(text)} characters, {text[:40]!r}"
-                fix = f"Use 1 to {_LONGEST_TEXT}, no control characters and no lone surrogates"
+                fix = f"Use 1 to {LONGEST_TEXT}, no control characters and no lone surrogates"
                 raise EventRefusedError(name, found, fix)
         delay, at = outgoing.delay, outgoing.at
         check_time(name, delay, at)
-        headers = dict(outgoing.headers)
         row = {
             "slot": slot_of(key, event.event_id, scheduled=delay is not None or at is not None),
             "event_id": event.event_id,
@@ -93,7 +94,6 @@ class OutboxWriter:
             "version": topic.version,
             "partition_key": key,
             "body": body,
-            "headers": headers_column(headers, callback),
             "source": f"/{self._application}/{module}",
             "occurred_on": event.occurred_on,
             "delay": None if delay is None else milliseconds(delay),
@@ -109,6 +109,8 @@ class OutboxWriter:
             "aggregate_type": origin.aggregate_type,
             "aggregate_id": origin.aggregate_id,
         }
+        headers = {**(cap_headers(row, callback) if self._with_cap else {}), **outgoing.headers}
+        row["headers"] = headers_column(headers, callback)
         # The toolkit's own headers are short, unless percent-encoding makes them longer.
         if headers or callback is not None or not f"{key}{event.correlation_id}".isascii():
             self._check_headers(row, headers)

@@ -26,7 +26,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import inspect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSessionTransaction
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -299,9 +299,17 @@ class SqlUnitOfWork:
         try:
             if error is None:
                 await (self._check_unwritten() if self._read_only else self._complete())
+        except BaseException as failure:
+            error = failure
+            raise
         finally:
             try:
                 await shielded(self._end())
+            except (SQLAlchemyError, OSError) as ending:
+                # What went wrong first is what has to be known.
+                if error is None:
+                    raise
+                error.add_note(f"its session could not be closed: {ending!r}")
             finally:
                 self._open = False
                 self._bound.close()

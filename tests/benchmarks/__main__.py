@@ -2,6 +2,7 @@
 
 python -m tests.benchmarks                     all of them
 python -m tests.benchmarks construction        one
+python -m tests.benchmarks brokers nats sql    that of the transports, on some brokers only
 python -m tests.benchmarks --list              their names
 python -m tests.benchmarks --large             with millions of rows; needs 10 GB of disk for some minutes
 python -m tests.benchmarks --rounds 1 --repetitions 0.001     only to see that they work
@@ -13,8 +14,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from tests.benchmarks import construction, dispatch, draining, growth, handling, takeover, transactions, wakeup
-from tests.benchmarks.measuring import DATABASES, Benchmark, Scale, machine
+from tests.benchmarks import brokers, construction, dispatch, draining, growth, handling, takeover, transactions, wakeup
+from tests.benchmarks.measuring import BROKERS, DATABASES, Benchmark, Scale, machine
 
 BENCHMARKS: dict[str, Benchmark] = {
     "construction": construction.run,
@@ -26,13 +27,15 @@ BENCHMARKS: dict[str, Benchmark] = {
     "claiming": growth.claiming,
     "draining": draining.run,
     "takeover": takeover.run,
+    "brokers": brokers.run,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was chosen."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="What the toolkit costs.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
+    names = f"of {', '.join(BENCHMARKS)}; all by default. A broker ({', '.join(BROKERS)}) means brokers, on this one"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=names)
     parser.add_argument("--list", action="store_true", help="print the names and end")
     parser.add_argument("--rounds", type=int, default=Scale.rounds, help="how often everything is measured")
     parser.add_argument("--repetitions", type=float, default=Scale.repetitions, help="factor on the repetitions")
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--on", action="append", metavar="DATABASE", help="sqlite, postgresql or mariadb; all by default"
     )
     chosen = parser.parse_args(arguments)
-    if unknown := set(chosen.names) - set(BENCHMARKS):
+    if unknown := set(chosen.names) - set(BENCHMARKS) - set(BROKERS):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     if unknown := set(chosen.on or ()) - set(DATABASES):
         parser.error(f"no database {', '.join(sorted(unknown))}; there are {', '.join(DATABASES)}")
@@ -52,8 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     structlog.configure(processors=[_drop])
     print(*machine(), sep="\n")
-    scale = Scale(chosen.rounds, chosen.repetitions, chosen.large, frozenset(chosen.on or DATABASES))
-    for name in chosen.names or BENCHMARKS:
+    some = frozenset(chosen.names) & frozenset(BROKERS)
+    chosen_names = [name for name in BENCHMARKS if name in chosen.names or (name == "brokers" and some)]
+    on = frozenset(chosen.on or DATABASES)
+    scale = Scale(chosen.rounds, chosen.repetitions, chosen.large, on, some or frozenset(BROKERS))
+    for name in chosen_names or BENCHMARKS:
         for table in asyncio.run(BENCHMARKS[name](scale)):
             print("", *table.lines(), sep="\n")
     return 0

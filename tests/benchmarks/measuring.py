@@ -16,10 +16,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["DATABASES", "Benchmark", "Figures", "Goal", "Scale", "Table", "Way", "again", "machine", "measure"]
+__all__ = [
+    "BROKERS",
+    "DATABASES",
+    "Benchmark",
+    "Figures",
+    "Goal",
+    "Scale",
+    "Table",
+    "Way",
+    "again",
+    "machine",
+    "measure",
+]
 
 LIBRARIES = ("injector", "sqlalchemy", "sqlmodel", "aiosqlite", "asyncpg", "asyncmy", "pydantic")
 DATABASES = ("sqlite", "postgresql", "mariadb")
+BROKERS = ("redis", "rabbitmq", "nats", "kafka", "sql")
 Clock = Literal["wall", "cpu"]
 Way = Callable[[int], Awaitable[None]]
 """Does the thing so many times."""
@@ -36,6 +49,7 @@ class Scale:
     """Whether what takes minutes is done as well."""
     on: frozenset[str] = frozenset(DATABASES)
     """The databases that are measured."""
+    brokers: frozenset[str] = frozenset(BROKERS)
 
     def times(self, wanted: int) -> int:
         """How often a thing is done in one round."""

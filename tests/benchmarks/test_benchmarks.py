@@ -2,10 +2,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiormq
 import pytest
+from aiormq.exceptions import ChannelNotFoundEntity
 
 from tests.benchmarks.__main__ import BENCHMARKS
+from tests.benchmarks.brokers import rabbitmq
+from tests.benchmarks.brokers.contenders import GROUP, LANES
 from tests.benchmarks.measuring import Figures, Goal, Scale, Table, Way, measure
+from tests.support.rabbitmq import SHARED, found
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,3 +85,40 @@ def test_what_cannot_be_measured_is_refused(arguments: tuple[str, ...]) -> None:
 
     assert outcome.returncode == 2
     assert "error: " in outcome.stderr
+
+
+def test_a_broker_may_be_chosen() -> None:
+    outcome = run("sql", "--on", "sqlite", "--rounds", "1", "--repetitions", "0.001")
+
+    titles = [line for line in outcome.stdout.splitlines() if line.startswith("**")]
+    assert [title.split(" on ")[1][:6] for title in titles] == ["SQLite"] * 3
+    assert all(f"| {way} |" in outcome.stdout for way in ("the bare client", "the transport"))
+
+
+def test_faststream_stands_next_to_a_transport() -> None:
+    outcome = run("redis", "--rounds", "1", "--repetitions", "0.001")
+
+    assert outcome.stdout.count("| FastStream, one at a time |") == 3 or "left out, redis" in outcome.stderr
+
+
+async def test_what_was_made_on_a_shared_broker_is_removed_also_when_it_fails() -> None:
+    found()
+    made: list[str] = []
+
+    async def fail() -> None:
+        async with rabbitmq.server() as broker:
+            transport = broker.transport("publishing")
+            await transport.open()
+            await transport.provision(["orders"], {GROUP: ["orders"]})
+            made.extend(broker.queues())
+            await transport.close()
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        await fail()
+
+    assert len(made) == 2 + LANES
+    async with aiormq.connect(SHARED) as connection:
+        for queue in made:
+            with pytest.raises(ChannelNotFoundEntity):
+                await (await connection.channel()).queue_declare(queue, passive=True)

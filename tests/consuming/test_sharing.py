@@ -16,6 +16,7 @@ from mediator.storage.slots import LockSession, slot_locks
 from tests.storage.rows import end_session, eventually, session_of
 
 LANES = frozenset(range(8))
+SOME_LOOKS_SECONDS = 1.5
 
 
 class Member:
@@ -71,11 +72,16 @@ def are_shared_out(*members: Member) -> bool:
 async def test_one_alone_has_all(database_url: str) -> None:
     async with Member(database_url) as one:
         await eventually(lambda: one.lanes == LANES)
+        await asyncio.sleep(SOME_LOOKS_SECONDS)
+        assert one.lanes == LANES, "nobody wants any of them"
 
 
 @servers
 async def test_two_share_fairly(members: tuple[Member, Member]) -> None:
     await eventually(lambda: are_shared_out(*members) and {len(member.lanes) for member in members} == {4})
+    shares = [member.lanes for member in members]
+    await asyncio.sleep(SOME_LOOKS_SECONDS)
+    assert [member.lanes for member in members] == shares, "a fair share is kept"
 
 
 @pytest.mark.databases("sqlite")
@@ -137,10 +143,12 @@ async def test_a_member_that_dies_loses_its_lanes_to_the_others(members: tuple[M
     one, other = members
     await eventually(lambda: are_shared_out(one, other))
 
+    shares = one.lanes, other.lanes
     await one.stack.aclose()
     await one.session.close()
 
     await eventually(lambda: other.lanes == LANES)
+    assert shares[1] < other.lanes == shares[0] | shares[1]
 
 
 @servers

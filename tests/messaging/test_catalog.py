@@ -7,6 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import ConfigDict
+from pydantic.alias_generators import to_camel
 
 from contracts import IntegrationEvent, event_topic, upcaster
 from mediator.errors import UnreadableMessageError
@@ -34,6 +36,11 @@ class OrderPlacedV3(IntegrationEvent):
 @event_topic("payments", domain="shop", version="")
 class Paid(IntegrationEvent):
     pass
+
+
+@event_topic("renamed", domain="shop")
+class RenamedV1(IntegrationEvent):
+    model_config = ConfigDict(alias_generator=to_camel)  # type: ignore[pydantic-alias]
 
 
 @upcaster(OrderPlacedV1, OrderPlacedV2)
@@ -141,11 +148,20 @@ def test_a_value_that_does_not_fit_is_named_with_its_path_and_not_shown() -> Non
     assert "secret" not in str(unreadable.value)
 
 
-def test_an_event_without_an_id_of_its_own_is_refused() -> None:
-    event = OrderPlacedV1(total=3)
+def test_what_a_body_of_others_lacks_comes_from_the_headers() -> None:
+    envelope = dataclasses.replace(envelope_of(OrderPlacedV1(total=3), body=b'{"total": 3}'), correlation_id="c")
 
-    with pytest.raises(UnreadableMessageError):
-        received(envelope_of(event, body=b'{"total": 3}'))
+    event = received(envelope).as_class(OrderPlacedV1)
+
+    assert (event.event_id, event.occurred_on) == (envelope.event_id, envelope.occurred_on)
+    assert event.correlation_id == "c"
+
+
+def test_a_name_of_its_own_is_not_taken_for_missing() -> None:
+    event, catalog = RenamedV1(), EventCatalog([RenamedV1], [], "test")
+    assert '"eventId"' in event.model_dump_json()
+
+    assert Received(envelope_of(event, type="shop.renamed"), catalog, Limits()).as_class(RenamedV1) == event
 
 
 DATA: dict[str, Any] = {"total": 1, "lines": [{"sku": "a"}], "correlation_id": "c"}

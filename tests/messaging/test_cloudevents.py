@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from contracts import ContractError, IntegrationEvent, event_topic, topic_of
 from mediator.errors import UnreadableMessageError
-from mediator.messaging.cloudevents import from_headers, to_headers
+from mediator.messaging.cloudevents import FOREIGN_ID, encoded, from_headers, to_headers
 from mediator.messaging.envelope import Envelope
 
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=60)
@@ -120,11 +120,13 @@ def test_a_missing_header_is_named(header: str) -> None:
     [
         ("ce-specversion", "0.3", "specversion"),
         ("ce-specversion", "", "specversion"),
-        ("ce-id", "42", "identity"),
-        ("ce-id", "01990000-0000-7000-8000-00000000000A", "identity"),
-        ("ce-id", "0199000000007000800000000000000a", "identity"),
-        ("ce-id", "01990000-0000-7000-8000-00000000000１", "identity"),
-        ("ce-id", "01990000-0000-7000-8000-000000000001\n", "identity"),
+        ("ce-id", "", "identity"),
+        ("ce-id", "x" * 201, "identity"),
+        ("ce-id", "%ff", "encoding"),
+        ("ce-id", "01990000-0000-7000-8000-000000000001\n", "encoding"),
+        ("ce-partitionkey", "", "headers"),
+        ("ce-partitionkey", "x" * 201, "headers"),
+        ("ce-correlationid", "%20" * 201, "headers"),
         ("ce-type", "", "type"),
         ("ce-type", "Shop.OrderPlaced", "type"),
         ("ce-type", "shop..order", "type"),
@@ -149,6 +151,46 @@ def test_a_wrong_header_is_named(header: str, value: str, reason: str | None) ->
     assert unreadable.value.where == header
     if reason is not None:
         assert unreadable.value.reason == reason
+
+
+@pytest.mark.parametrize("identity", ["42", "0199000000007000800000000000000a", "1" * 200, "a b", "Zoë", "１", "../x"])
+def test_an_id_that_is_no_uuid_becomes_one_that_is_always_the_same(identity: str) -> None:
+    headers = {**to_headers(ENVELOPE), "ce-id": encoded(identity)}
+
+    first, again = (from_headers("topic", headers, b"{}") for _ in range(2))
+    elsewhere = from_headers("topic", {**headers, "ce-source": "/somebody/else"}, b"{}")
+
+    assert first.event_id == again.event_id != elsewhere.event_id
+    assert first.event_id.version == 5
+    assert first.headers == {**ENVELOPE.headers, FOREIGN_ID: identity}
+    assert from_headers("topic", to_headers(first), b"{}") == first
+
+
+def test_ids_and_sources_cannot_be_shifted_into_one_another() -> None:
+    def mapped(source: str, identity: str) -> UUID:
+        return from_headers("t", {**to_headers(ENVELOPE), "ce-source": source, "ce-id": identity}, b"{}").event_id
+
+    assert mapped("/a", "b") == UUID("d3c5c1ce-a6ca-5830-95ff-5e6e498cb5b8")
+    assert len({mapped("/a", "bc"), mapped("/ab", "c"), mapped("/a/b", "c"), mapped("/a", "b/c")}) == 4
+
+
+def test_a_uuid_is_the_same_in_capital_letters() -> None:
+    headers = {**to_headers(ENVELOPE), "ce-id": str(ENVELOPE.event_id).upper()}
+
+    assert from_headers("topic", headers, ENVELOPE.body) == dataclasses.replace(ENVELOPE, topic="topic")
+
+
+def test_what_the_headers_do_not_tell_comes_from_the_arrival() -> None:
+    headers = {
+        name: value for name, value in to_headers(ENVELOPE).items() if name not in {"ce-time", "ce-partitionkey"}
+    }
+    arrived = datetime(2026, 2, 1, tzinfo=UTC)
+
+    envelope = from_headers("topic", headers, b"{}", key="k", arrived=arrived)
+
+    assert (envelope.occurred_on, envelope.key) == (arrived, "k")
+    told = from_headers("topic", to_headers(ENVELOPE), b"{}", key="k", arrived=arrived)
+    assert (told.occurred_on, told.key) == (ENVELOPE.occurred_on, ENVELOPE.key)
 
 
 @given(st.dictionaries(st.sampled_from([*to_headers(ENVELOPE), "tenant", "other"]), st.text(max_size=30)))

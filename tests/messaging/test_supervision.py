@@ -37,6 +37,21 @@ async def test_a_loop_that_raises_is_run_again_after_pauses_that_double() -> Non
     assert all(entry["exc_info"] for entry in logs)
 
 
+async def test_a_cancellation_that_nobody_asked_for_is_an_error_like_any_other() -> None:
+    runs: list[int] = []
+
+    async def loop() -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            raise asyncio.CancelledError
+
+    with capture_logs() as logs:
+        await keep_running("leaky", loop)
+
+    assert runs == [1, 1]
+    assert [entry["event"] for entry in logs] == ["loop.failed"]
+
+
 async def test_cancelling_ends_it() -> None:
     started = asyncio.Event()
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts import partition_key_of
-from mediator import DeadLetter, MediatorApp, RetryPolicy, Runtime
+from mediator import DeadLetter, ForeignSettings, MediatorApp, RetryPolicy, Runtime
 from mediator.errors import OperationRefusedError, PublishRefusedError, UsageError
 from mediator.messaging.cloudevents import to_headers
 from mediator.messaging.envelope import Envelope
@@ -563,7 +563,7 @@ class TestUnreadable:
         ("headers", "body", "reason"),
         [
             ({}, b"{}", "header missing"),
-            ({"ce-id": "7"}, b"{}", "identity"),
+            ({"ce-id": ""}, b"{}", "identity"),
             ({"ce-type": "bank.unheard-of.v1"}, b"{}", "unknown type"),
             ({"ce-type": "bank.noted.v9"}, b"{}", "unknown type"),
             ({"ce-type": "__import__('os')"}, b"{}", "type"),
@@ -601,11 +601,19 @@ class TestUnreadable:
             assert await effects(app) == []
         assert [one.position for one in told] == [letter.position]
 
-    async def test_what_comes_after_it_is_handled(self, make_app: AppFactory) -> None:
-        wire = Wire()
+    @pytest.mark.parametrize("headers", [{}, {"5": "nobody foresaw this"}])
+    async def test_what_comes_after_it_is_handled(self, make_app: AppFactory, headers: dict[str, str]) -> None:
+        def headers_for(delivery: Delivery) -> dict[Any, str]:
+            return {int(name): value for name, value in delivery.headers.items()}
 
-        async with make_app(module_of("mail", listener("Send", writes)), transport=wire) as app:
-            await wire.arrive({}, b"what?")
+        wire, settings = Wire(), quick_settings(foreign=ForeignSettings(headers_for=headers_for))
+
+        async with make_app(module_of("mail", listener("Send", writes)), transport=wire, settings=settings) as app:
+            await wire.arrive(headers, b"what?")
+            (letter,) = await app.dead_letters.list()
+            assert letter.reason == ("unreadable: unexpected" if headers else "unreadable: header missing")
+            # Also where it is read for a second time.
+            await app.dead_letters.replay(letter.position)
             await app.publish_in_own_transaction(NotedV1(text="1"))
             await app.drained()
 

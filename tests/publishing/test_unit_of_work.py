@@ -30,7 +30,7 @@ from mediator.errors import (
 )
 from mediator.publishing.unit_of_work import SqlUnitOfWork, current_unit_of_work
 from tests.publishing.bank import Do, FactV1, Happened, HappenedConverter, facts
-from tests.storage.rows import stored
+from tests.storage.rows import end_session, session_of, stored
 from tests.support import Account, AppFactory, Effect, create_tables, effects, module_of
 
 
@@ -437,3 +437,20 @@ def test_the_unit_of_work_is_what_use_cases_see_as_one() -> None:
     publisher: type[IntegrationEventPublisher] = SqlUnitOfWork
 
     assert uow is publisher
+
+
+@pytest.mark.databases("postgresql", "psycopg", "mariadb")
+async def test_what_went_wrong_in_it_is_told_and_not_that_it_could_not_be_closed(
+    make_app: AppFactory, database_url: str
+) -> None:
+    async def cut_off_and_failing(uow: SqlUnitOfWork) -> None:
+        uow.session.add(Account(owner="ann"))
+        await uow.session.flush()
+        end_session(database_url, await session_of(await uow.session.connection()))
+        raise ValueError("the body")
+
+    async with make_app(module_of("bank")) as app:
+        with pytest.raises(ValueError, match="the body"):
+            async with app.unit_of_work() as uow:
+                await cut_off_and_failing(uow)
+        assert await accounts(app) == []

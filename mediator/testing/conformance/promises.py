@@ -67,13 +67,13 @@ class Promises:
     longest: ClassVar[timedelta] = timedelta(seconds=90)
     """How long a test may take."""
 
-    def make_transport(self, application: str) -> Transport:
+    def make_transport(self, application: str) -> Transport:  # noqa: ARG002 - for subclasses
         """A new transport that is not open yet.
 
         `application` is different in each test and fit for a URL: transports with the same one stand for the processes
         of one application, those with another one must not notice it.
         """
-        raise NotImplementedError("say how to make the transport")
+        raise TypeError(f"{type(self).__qualname__} has to say how its transport is made: define make_transport")
 
     async def clean_up(self, application: str) -> None:
         """Remove what was made on the broker for an application; all transports are closed by then."""

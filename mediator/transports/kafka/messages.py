@@ -1,12 +1,15 @@
 """How an envelope becomes a Kafka record, and a record a delivery.
 
-CloudEvents' Kafka binding calls an attribute `ce_id` that is `ce-id` here; other headers keep their names. The record's
-key is the partition key. A record of somebody else's is handed on as far as it can be read: the core decides about it.
+CloudEvents' Kafka binding calls an attribute `ce_id` that is `ce-id` here, and has values plain, as UTF-8; other
+headers keep their names. The record's key is the partition key. A record of somebody else's is handed on as far as it
+can be read: the core decides about it.
 """
+
+from urllib.parse import unquote
 
 from aiokafka.structs import ConsumerRecord
 
-from mediator.messaging.cloudevents import to_headers
+from mediator.messaging.cloudevents import encoded, to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Delivery
 
@@ -18,7 +21,7 @@ _OURS, _THEIRS = "ce-", "ce_"
 def record_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
     """The headers of an envelope as Kafka has them."""
     return [
-        (_THEIRS + name[len(_OURS) :] if name.startswith(_OURS) else name, value.encode())
+        (_THEIRS + name[len(_OURS) :] if name.startswith(_OURS) else name, unquote(value).encode())
         for name, value in to_headers(envelope).items()
     ]
 
@@ -46,5 +49,5 @@ def _headers(record: ConsumerRecord) -> dict[str, str]:
             text = (value or b"").decode()
         except UnicodeDecodeError:
             continue
-        found[_OURS + name[len(_THEIRS) :] if name.startswith(_THEIRS) else name] = text
+        found[_OURS + name[len(_THEIRS) :] if name.startswith(_THEIRS) else name] = encoded(text)
     return found

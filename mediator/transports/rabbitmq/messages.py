@@ -1,8 +1,8 @@
 """Envelopes as AMQP messages and back: CloudEvents in binary mode, one header for each attribute.
 
-We write `ce-id` and the like, as Knative's binding does, and the content type as the property that it is. What others
-write is read as well: `cloudEvents:id` and `cloudEvents_id`, as the binding for AMQP 1.0 has it, and values that are
-numbers or moments. Headers that cannot be told as text are left out; the body is always what was sent.
+We write `ce-id` and the like, as Knative's binding does, values plain, and the content type as the property that it is.
+What others write is read as well: `cloudEvents:id` and `cloudEvents_id`, as the binding for AMQP 1.0 has it, and values
+that are numbers or moments. Headers that cannot be told as text are left out; the body is always what was sent.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pamqp.commands import Basic
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 
-from mediator.messaging.cloudevents import to_headers
+from mediator.messaging.cloudevents import encoded, to_headers
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.transport import Delivery, lane_of
 
@@ -47,7 +47,7 @@ class Message:
     __slots__ = ("body", "properties", "routing_key")
 
     def __init__(self, envelope: Envelope, lanes: int) -> None:
-        headers: dict[str, Any] = {**to_headers(envelope)}
+        headers: dict[str, Any] = {name: unquote(value) for name, value in to_headers(envelope).items()}
         self.body, self.routing_key = envelope.body, routing_key_of(envelope, lanes)
         self.properties = Basic.Properties(
             content_type=headers.pop("content-type"),
@@ -86,10 +86,10 @@ def delivery_of(message: DeliveredMessage, exchange: str, lane: int, epoch: int)
     """What has arrived, whoever sent it."""
     properties = message.header.properties
     found: Mapping[str, Any] = properties.headers or {}
-    headers = {_name(name): text for name, value in found.items() if (text := _text(value)) is not None}
+    headers = {_name(name): encoded(text) for name, value in found.items() if (text := _text(value)) is not None}
     counts = [int(headers.pop(name)) for name in _COUNTS if str(headers.get(name, "")).isdecimal()]
     if properties.content_type:
-        headers["content-type"] = properties.content_type
+        headers["content-type"] = encoded(properties.content_type)
     return Delivery(
         topic=_topic(message, exchange),
         headers=headers,

@@ -33,16 +33,13 @@ def topic_of(fields: Sequence[bytes]) -> str:
 
 def delivery_of(fields: Sequence[bytes], stream: str, *, lane: int, attempt: int, epoch: int) -> Delivery:
     """What was added; the topic of what is not ours is its stream."""
-    pairs = list(zip(fields[::2], fields[1::2], strict=True))
     if is_ours(fields):
         topic, body = topic_of(fields), fields[3]
-        pairs = pairs[2:]
+        headers = _headers(fields[4::2], fields[5::2])
     else:
+        pairs = zip(fields[::2], fields[1::2], strict=True)
         topic, body = stream, b"\n".join(name + b": " + value for name, value in pairs)
-    headers = {}
-    for name, value in pairs:
-        with suppress(UnicodeDecodeError):
-            headers[name.decode()] = value.decode()
+        headers = _headers(fields[::2], fields[1::2])
     key = headers.get("ce-partitionkey")
     return Delivery(
         topic=topic,
@@ -54,3 +51,15 @@ def delivery_of(fields: Sequence[bytes], stream: str, *, lane: int, attempt: int
         lane=lane,
         epoch=epoch,
     )
+
+
+def _headers(names: Sequence[bytes], values: Sequence[bytes]) -> dict[str, str]:
+    """Those that are text."""
+    with suppress(UnicodeDecodeError):
+        # What we write always is, and there is a lot of it.
+        return dict(zip(map(bytes.decode, names), map(bytes.decode, values), strict=True))
+    found = {}
+    for name, value in zip(names, values, strict=True):
+        with suppress(UnicodeDecodeError):
+            found[name.decode()] = value.decode()
+    return found
