@@ -6,7 +6,6 @@ with NatsServer(NEWEST) as server:
     server.start()
 """
 
-import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -44,12 +43,6 @@ class NatsServer(OwnServer):
 
     def url(self, database: str = "", driver: str = "nats", user: str = "") -> str:
         return f"{driver}://{user}{'@' if user else ''}127.0.0.1:{self.port}{database}"
-
-    def pause(self) -> None:
-        """Returns when it has stopped: until then, it goes on answering."""
-        super().pause()
-        assert self._process is not None
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def _install(self) -> None:
         self.data.mkdir()

@@ -91,9 +91,10 @@ class OwnServer(ABC):
         self._end(self._fast_stop)
 
     def pause(self) -> None:
-        """Let it answer nobody, as a machine that hangs."""
+        """Let it answer nobody, as a machine that hangs; returns when it has stopped, and does not answer any more."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it go on."""

@@ -7,12 +7,13 @@ for piles up.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -160,6 +161,18 @@ async def consume(subscription: Subscription, record: Record) -> None:
         await acknowledge(subscription, *found)
 
 
+@asynccontextmanager
+async def at_work(*work: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Tasks that do not outlive the block."""
+    started = [asyncio.create_task(one) for one in work]
+    try:
+        yield started
+    finally:
+        for task in started:
+            task.cancel()
+        await asyncio.wait(started)
+
+
 async def stall(proxy: Proxy, record: Record) -> None:
     await asyncio.sleep(0.3)
     proxy.hold()
@@ -198,26 +211,22 @@ async def test_nothing_is_lost_on_a_line_that_breaks(
 ) -> None:
     transport, subscription = ends
     record, is_over = Record(), asyncio.Event()
-    before, at_work = alive(), tasks()
-    relaying = asyncio.create_task(relay(transport, record, is_over))
-    consuming = asyncio.create_task(consume(subscription, record))
-
-    await break_it(proxy, record)
-    healed, sent = monotonic(), len(record.sent)
-    try:
-        async with asyncio.timeout(2 * SOON):
-            while len(record.sent) < sent + 2 * BATCH:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.01)
-            is_over.set()
-            await relaying
-            while len(record.arrived) < len(record.sent):  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        lost = record.confirmed - record.arrived
-        pytest.fail(f"{len(record.confirmed)} of {len(record.sent)} were confirmed, {len(lost)} of them did not come")
-    took = monotonic() - healed
-    consuming.cancel()
-    await asyncio.wait([consuming, relaying])
+    before, busy = alive(), tasks()
+    async with at_work(relay(transport, record, is_over), consume(subscription, record)) as (relaying, _):
+        await break_it(proxy, record)
+        healed, sent = monotonic(), len(record.sent)
+        try:
+            async with asyncio.timeout(2 * SOON):
+                while len(record.sent) < sent + 2 * BATCH:  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.01)
+                is_over.set()
+                await relaying
+                while len(record.arrived) < len(record.sent):  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            lost = len(record.confirmed - record.arrived)
+            pytest.fail(f"{len(record.confirmed)} of {len(record.sent)} were confirmed, {lost} of them did not come")
+        took = monotonic() - healed
 
     assert record.unknown, "it was to be broken in the middle of publishing"
     assert record.arrived == record.confirmed == record.sent.keys()
@@ -226,9 +235,9 @@ async def test_nothing_is_lost_on_a_line_that_breaks(
     assert record.longest < DEADLINE + LENIENCE
     assert took < SOON
     assert record.pending - before <= MOST_PENDING
-    del relaying, consuming
+    del relaying, _
     assert alive() - before <= LEFT
-    assert tasks() <= at_work + LANES
+    assert tasks() <= busy + LANES
     assert proxy.connections <= MOST_CONNECTIONS
     if break_it is lose_answers:
         assert len(record.came) > len(record.sent), "what was confirmed to nobody was there, and came again"
