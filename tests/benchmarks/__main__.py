@@ -11,6 +11,7 @@ python -m tests.benchmarks --rounds 1 --repetitions 0.001     only to see that t
 import argparse
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -60,9 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     on = frozenset(chosen.on or DATABASES)
     scale = Scale(chosen.rounds, chosen.repetitions, chosen.large, on, some or frozenset(BROKERS))
     for name in chosen_names or BENCHMARKS:
-        for table in asyncio.run(BENCHMARKS[name](scale)):
-            print("", *table.lines(), sep="\n")
+        for part in _parts(name, scale):
+            for table in asyncio.run(BENCHMARKS[name](part)):
+                print("", *table.lines(), sep="\n", flush=True)
     return 0
+
+
+def _parts(name: str, scale: Scale) -> list[Scale]:
+    """A broker's tables are shown when it is done: what goes wrong on another one does not take them along."""
+    one_by_one = [replace(scale, brokers=frozenset({broker})) for broker in BROKERS if broker in scale.brokers]
+    return one_by_one if name == "brokers" else [scale]
 
 
 def _drop(_logger: object, _method: str, _entry: object) -> str:

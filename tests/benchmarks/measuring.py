@@ -32,7 +32,7 @@ __all__ = [
 
 LIBRARIES = ("injector", "sqlalchemy", "sqlmodel", "aiosqlite", "asyncpg", "asyncmy", "pydantic")
 DATABASES = ("sqlite", "postgresql", "mariadb")
-BROKERS = ("redis", "rabbitmq", "nats", "kafka", "sql")
+BROKERS = ("redis", "nats", "kafka", "rabbitmq", "sql")
 Clock = Literal["wall", "cpu"]
 Way = Callable[[int], Awaitable[None]]
 """Does the thing so many times."""

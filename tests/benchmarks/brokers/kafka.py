@@ -71,7 +71,7 @@ class _Kafka(Broker):
                 BARE: self._bare(bare),
                 ONE_BY_ONE: _one_by_one(broker, self._own(_ONE)),
                 AT_ONCE: _at_once(broker, self._own(_MANY)),
-                IN_BATCHES: _in_batches(broker, self._own(_MANY)),
+                f"{IN_BATCHES} (no keys, no headers)": _in_batches(broker, self._own(_MANY)),
             }
 
     @asynccontextmanager

@@ -32,6 +32,8 @@ from tests.support.own_nats import NEWEST, NatsServer
 __all__ = ["server"]
 
 _BARE, _ONE, _MANY = "bare", "faststream-one", "faststream-many"
+_PATIENCE_SECONDS = 30
+"""For an answer; 500 requests at once may take longer than the client waits by itself on a busy machine."""
 
 
 @asynccontextmanager
@@ -40,7 +42,7 @@ async def server() -> AsyncIterator[Broker]:
         own.start()
         client = await nats.connect(own.url())
         try:
-            stream = client.jetstream()
+            stream = client.jetstream(timeout=_PATIENCE_SECONDS)
             for name in (_BARE, _ONE, _MANY):
                 await stream.add_stream(name=name, subjects=[f"{name}.>"])
             found = client.connected_server_version
@@ -59,7 +61,7 @@ class _Nats(Broker):
 
     def __init__(self, url: str, client: Client, title: str) -> None:
         self._url, self._client, self.title = url, client, title
-        self._stream: JetStreamContext = client.jetstream()
+        self._stream: JetStreamContext = client.jetstream(timeout=_PATIENCE_SECONDS)
 
     def transport(self, name: str) -> NatsTransport:
         return NatsTransport(f"{self._url}?prefix={name}&lanes={LANES}")
@@ -80,7 +82,7 @@ class _Nats(Broker):
 
         async def consume(count: int) -> None:
             while count > 0:
-                found = await bare.fetch(min(PREFETCH, count), timeout=5)
+                found = await bare.fetch(min(PREFETCH, count), timeout=_PATIENCE_SECONDS)
                 for message in found:
                     await message.ack()
                 count -= len(found)
@@ -157,4 +159,5 @@ def _at_once(broker: NatsBroker, stream: str) -> Publish:
 
 
 async def _publish_one(broker: NatsBroker, stream: str, message: Message) -> None:
-    await broker.publish(message.body, f"{stream}.{TOPIC}", headers=dict(message.headers), stream=stream)
+    subject, headers = f"{stream}.{TOPIC}", dict(message.headers)
+    await broker.publish(message.body, subject, headers=headers, stream=stream, timeout=_PATIENCE_SECONDS)
