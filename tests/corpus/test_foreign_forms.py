@@ -4,11 +4,14 @@ Each is kept or passed over, and what comes after it is handled: the worker live
 """
 
 import asyncio
+import gzip
 from typing import Any
 
 import aiormq
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 from nats.protocol.command import hpub_cmd
 from pamqp.commands import Basic
 from sqlalchemy import text
@@ -16,7 +19,9 @@ from sqlalchemy import text
 from mediator import MediatorApp
 from mediator.operations.dead_letters import DeadLetter
 from mediator.transports import SqlTransport
+from mediator.transports.kafka import KafkaTransport
 from mediator.transports.kafka.address import KafkaAddress, Names
+from mediator.transports.kafka.publishing import send
 from mediator.transports.nats.address import NatsAddress
 from mediator.transports.rabbitmq.address import address_of
 from tests.corpus.cases import CASES
@@ -200,6 +205,8 @@ async def test_redis_topics_of_nobody_are_passed_over(topic: bytes, place: Place
         assert await letters_after(app, place) == []
 
 
+LENGTH, CHECKSUM = slice(8, 12), slice(17, 21)
+ATTRIBUTES, CONTENT = 22, 61
 KAFKA = pytest.mark.parametrize("place", ["kafka"], indirect=True)
 
 
@@ -225,6 +232,37 @@ async def test_kafka_records_of_another_form(record: str, place: Place, make_app
         (letter,) = await letters_after(app, place)
         assert letter.body == (value or b"")
         assert letter.reason in {"unreadable: header missing", "unreadable: headers"}
+
+
+@KAFKA
+@pytest.mark.parametrize("is_compressed", [False, True])
+async def test_kafka_names_of_headers_that_are_no_text(is_compressed: bool, place: Place, make_app: AppFactory) -> None:
+    async with make_app(depot(), transport=place.transport()) as app:
+        transport = app.transport
+        assert isinstance(transport, KafkaTransport)
+        partition = TopicPartition(transport._names.of(GOOD.topic), 0)
+        broker = transport._cluster.leader(partition)
+        assert broker is not None
+        for batch in (named(b"x-a", is_compressed), named(b"\xff\xfe-", is_compressed), named(b"x-b", is_compressed)):
+            assert await send(transport._cluster, broker, {partition: batch}) == {partition: None}
+
+        letters = await letters_after(app, place)
+        assert [(letter.body, letter.reason, dict(letter.headers)) for letter in letters] == [
+            (b"raw", "unreadable: header missing", {name: "a"}) for name in ("x-a", "??-", "x-b")
+        ]
+
+
+def named(name: bytes, is_compressed: bool) -> bytes:
+    """A batch with a record whose header has this name of three bytes."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 10_000)
+    builder.append(0, None, None, b"raw", [("***", b"a")])
+    batch = bytearray(bytes(builder.build()).replace(b"***", name))
+    if is_compressed:
+        batch[ATTRIBUTES] = batch[ATTRIBUTES] | 1
+        batch[CONTENT:] = gzip.compress(batch[CONTENT:])
+        batch[LENGTH] = (len(batch) - LENGTH.stop).to_bytes(4)
+    batch[CHECKSUM] = calc_crc32c(bytes(batch[CHECKSUM.stop :])).to_bytes(4)
+    return bytes(batch)
 
 
 SQL = pytest.mark.parametrize("place", ["sql"], indirect=True)
