@@ -21,6 +21,18 @@ WAIT_SECONDS, A_MOMENT_SECONDS = 90, 0.3
 
 @pytest.mark.timeout(300)
 async def test_what_can_be_read_is_handled_once_and_the_rest_kept_once(place: Place, make_app: AppFactory) -> None:
+    await put_before(place, make_app)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.databases("postgresql", "mariadb")
+@pytest.mark.parametrize("place", ["memory"], indirect=True)
+async def test_every_database_keeps_what_cannot_be_read(place: Place, make_app: AppFactory) -> None:
+    await put_before(place, make_app)
+
+
+async def put_before(place: Place, make_app: AppFactory) -> None:
+    """Put all of it twice, and then something good; look at what became of each, also after a restart."""
     taken = [case for case in OTHERS if place.name not in case.refused_by]
 
     async with make_app(depot(), transport=place.transport()) as app:
