@@ -86,7 +86,10 @@ def from_headers(
         raise UnreadableMessageError("type", "ce-type", f"{name[:80]!r} is no event type")
     extensions = {field: _decoded(name, headers[name]) for name, field in _EXTENSIONS.items() if name in headers}
     for header, field in _BOUNDED.items():
-        if field in extensions:
+        # Somebody who has none may say so by an empty one.
+        if extensions.get(field) == "":
+            del extensions[field]
+        elif field in extensions:
             extensions[field] = _bounded("headers", header, headers[header])
     callback = extensions.get("callback")
     if callback is not None and not is_address(callback):

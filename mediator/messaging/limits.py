@@ -92,18 +92,19 @@ def _float(text: str) -> float:
 
 def _inspect(data: dict[str, Any], limits: Limits) -> None:
     # A stack of its own instead of recursion: the depth is an attacker's choice.
-    nodes = 0
+    nodes = 1
     waiting: list[tuple[str, int, Any]] = [("", 1, data)]
     while waiting:
         path, depth, value = waiting.pop()
-        nodes += 1
-        if nodes > limits.nodes:
-            raise UnreadableMessageError("too many nodes", "body", f"more than {limits.nodes} values")
         if isinstance(value, str):
             _inspect_text(path, value)
         elif isinstance(value, (dict, list)):
             if depth > limits.depth:
                 raise UnreadableMessageError("too deep", path[:200], f"nested deeper than {limits.depth}")
+            # Counted before any of them gets a path: that costs more than to read them did.
+            nodes += len(value)
+            if nodes > limits.nodes:
+                raise UnreadableMessageError("too many nodes", "body", f"more than {limits.nodes} values")
             if isinstance(value, dict):
                 for name, inner in value.items():
                     _inspect_text(path, name)

@@ -124,7 +124,6 @@ def test_a_missing_header_is_named(header: str) -> None:
         ("ce-id", "x" * 201, "identity"),
         ("ce-id", "%ff", "encoding"),
         ("ce-id", "01990000-0000-7000-8000-000000000001\n", "encoding"),
-        ("ce-partitionkey", "", "headers"),
         ("ce-partitionkey", "x" * 201, "headers"),
         ("ce-correlationid", "%20" * 201, "headers"),
         ("ce-type", "", "type"),
@@ -178,6 +177,13 @@ def test_a_uuid_is_the_same_in_capital_letters() -> None:
     headers = {**to_headers(ENVELOPE), "ce-id": str(ENVELOPE.event_id).upper()}
 
     assert from_headers("topic", headers, ENVELOPE.body) == dataclasses.replace(ENVELOPE, topic="topic")
+
+
+@pytest.mark.parametrize("header", ["ce-partitionkey", "ce-correlationid"])
+def test_an_empty_key_or_correlation_is_none(header: str) -> None:
+    envelope = from_headers("topic", {**to_headers(ENVELOPE), header: ""}, b"{}")
+
+    assert {"ce-partitionkey": envelope.key, "ce-correlationid": envelope.correlation_id}[header] is None
 
 
 def test_what_the_headers_do_not_tell_comes_from_the_arrival() -> None:

@@ -47,6 +47,7 @@ Headers: TypeAlias = Mapping[str, str | bytes] | Sequence[tuple[str, str | bytes
 Send: TypeAlias = Callable[[str, Headers, bytes, str | None], Awaitable[None]]
 """Takes topic, headers, body and partition key."""
 _ANSWER_SECONDS: Final = 10
+_LONGEST_FIELD_BYTES: Final = 128
 
 
 async def put(
@@ -140,9 +141,11 @@ async def _rabbitmq(_app: MediatorApp, url: str) -> AsyncIterator[Send]:
         channel = await connection.channel()
 
         async def send(topic: str, headers: Headers, body: bytes, key: str | None) -> None:
-            table: dict[str, Any] = _once(dict(_pairs(headers)), headers)
+            table: dict[str, Any] = _once({name: _field(value) for name, value in _pairs(headers)}, headers)
+            if any(len(name.encode()) > _LONGEST_FIELD_BYTES for name in table):
+                raise ValueError("the client would cut a name of a header")
             kind = table.pop("content-type", None)
-            properties = Basic.Properties(headers=table, content_type=None if kind is None else _text(kind))
+            properties = Basic.Properties(headers=table, content_type=kind)
             answer = await channel.basic_publish(
                 body,
                 exchange=address.prefix,
@@ -219,6 +222,10 @@ def _text(value: str | bytes) -> str:
 
 def _bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
+
+
+def _field(value: str | bytes) -> str | bytearray:
+    return bytearray(value) if isinstance(value, bytes) else value
 
 
 def _line(name: str, value: str | bytes) -> bytes:

@@ -5,8 +5,9 @@ cannot be reached is tried again at the next request, so there is nothing to rep
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -15,11 +16,13 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import KafkaConnectionError, KafkaError, LeaderNotAvailableError, for_code
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.api import Request
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from mediator.errors import BrokerError
 from mediator.transports.kafka.address import KafkaAddress
+from mediator.transports.kafka.repairing import repaired
 
 __all__ = ["OUT_OF_REACH", "KafkaCluster", "KafkaReader", "closed"]
 
@@ -44,6 +47,21 @@ class KafkaReader(AIOKafkaConsumer):  # type: ignore[misc]  # the client has no 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         super().assign(list(partitions))
         self._client.set_topics(())
+
+    def read_carefully(self) -> None:
+        """From now on look at what is fetched before the client does: it has met something that it cannot read."""
+        if not self._is_careful:
+            self._is_careful, self._client.send = True, partial(_carefully, self._client.send)
+
+    _is_careful = False
+
+
+async def _carefully(send: Callable[..., Awaitable[Any]], node: int, request: Any, **options: Any) -> Any:
+    answer = await send(node, request, **options)
+    if isinstance(request, FetchRequest):
+        for _, partitions in answer.topics:
+            partitions[:] = [(*facts, repaired(batches or b"")) for *facts, batches in partitions]
+    return answer
 
 
 class KafkaCluster:

@@ -151,6 +151,9 @@ class KafkaSubscription:
             found = await self._reader.getmany(*epochs, timeout_ms=int(seconds * 1000), max_records=room)
             records = {place: found[place] for place in found if self._epoch(place) == epochs[place]}
             return await self._hand_out(epochs, records) if records else []
+        except UnicodeDecodeError:
+            self._reader.read_carefully()
+            self._assign()  # what was taken of other partitions before is read again
         except OffsetOutOfRangeError as error:
             await self._begin_anew(error.args[0])
         except (ConsumerStoppedError, IllegalStateError):

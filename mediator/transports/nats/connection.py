@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from mediator.errors import BrokerError, TransportUnavailableError
 from mediator.messaging.supervision import ended, happens, keep_running
 from mediator.transports.nats.address import NatsAddress
+from mediator.transports.nats.client import TolerantClient
 
 __all__ = ["NOT_FOUND", "JetStreamError", "NatsConnection", "OnConnection"]
 
@@ -126,7 +127,7 @@ class NatsConnection:
 
     async def _connected(self) -> Client:
         address = self.address
-        client = _Client(must_encrypt=address.scheme == "tls")
+        client = TolerantClient(must_encrypt=address.scheme == "tls")
         self._trouble.clear()
         self._why = ""
         try:
@@ -201,19 +202,6 @@ class NatsConnection:
             listener.lost()
         if client is not None:
             await _end(client)
-
-
-class _Client(Client):
-    """Tells no password to a server that does not encrypt, when it should: nats-py would."""
-
-    def __init__(self, *, must_encrypt: bool) -> None:
-        super().__init__()
-        self._must_encrypt = must_encrypt
-
-    def _connect_command(self) -> bytes:
-        if self._must_encrypt and not self._server_info.get("tls_required"):
-            raise nats.errors.Error("the server does not require TLS")
-        return super()._connect_command()
 
 
 def _read(answer: Msg) -> dict[str, Any]:

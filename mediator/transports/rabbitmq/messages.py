@@ -32,7 +32,7 @@ _FRAME_BYTES: Final = 8
 """What a frame has around its content."""
 _FOREIGN: Final = ("cloudevents:", "cloudevents_")
 _COUNTS: Final = ("x-delivery-count", "x-acquired-count")
-"""What a quorum queue adds."""
+"""What a quorum queue adds to what it delivers again, as numbers. Anything else of these names is the sender's."""
 _ROUTING_HEADERS: Final = frozenset({"CC", "BCC"})
 
 
@@ -85,9 +85,9 @@ class Message:
 def delivery_of(message: DeliveredMessage, exchange: str, lane: int, epoch: int) -> Delivery:
     """What has arrived, whoever sent it."""
     properties = message.header.properties
-    found: Mapping[str, Any] = properties.headers or {}
+    found: dict[str, Any] = dict(properties.headers or {})
+    counts = [found.pop(name) for name in _COUNTS if isinstance(found.get(name), int)]
     headers = {_name(name): encoded(text) for name, value in found.items() if (text := _text(value)) is not None}
-    counts = [int(headers.pop(name)) for name in _COUNTS if str(headers.get(name, "")).isdecimal()]
     if properties.content_type:
         headers["content-type"] = encoded(properties.content_type)
     return Delivery(
@@ -96,7 +96,7 @@ def delivery_of(message: DeliveredMessage, exchange: str, lane: int, epoch: int)
         body=message.body,
         event_id=headers.get("ce-id"),
         key=unquote(key) if (key := headers.get("ce-partitionkey")) is not None else None,
-        attempt=1 + max([*counts, 1 if message.redelivered else 0]),
+        attempt=1 + max([*counts, 1]) if message.redelivered else 1,
         lane=lane,
         epoch=epoch,
     )

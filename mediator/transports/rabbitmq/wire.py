@@ -66,7 +66,7 @@ class _CarefulReader:
 def _is_readable(frame: bytes) -> bool:
     try:
         unmarshal(frame)
-    except (PAMQPException, ValueError, LookupError, ArithmeticError, TypeError, struct.error):
+    except (PAMQPException, ValueError, LookupError, ArithmeticError, TypeError, RecursionError, struct.error):
         return False
     return True
 

@@ -275,7 +275,7 @@ def _headers(text: str) -> Mapping[str, str]:
     """Somebody may have written to the table: what cannot be read is for the reader to miss."""
     try:
         headers = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {name: str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}
 
