@@ -5,6 +5,7 @@ Each is kept or passed over, and what comes after it is handled: the worker live
 
 import asyncio
 import gzip
+from datetime import timedelta
 from typing import Any
 
 import aiormq
@@ -24,6 +25,7 @@ from mediator.transports.kafka.address import KafkaAddress, Names
 from mediator.transports.kafka.publishing import send
 from mediator.transports.nats.address import NatsAddress
 from mediator.transports.rabbitmq.address import address_of
+from mediator.transports.rabbitmq.subscription import RabbitMQSubscription
 from tests.corpus.cases import CASES
 from tests.corpus.events import depot
 from tests.corpus.places import Place
@@ -143,20 +145,18 @@ async def send_table(place: Place, table: bytes) -> bool:
 
 
 @RABBITMQ
-async def test_rabbitmq_counts_only_its_own_deliveries(place: Place, make_app: AppFactory) -> None:
-    address = address_of(place.url)
+async def test_rabbitmq_counts_only_its_own_deliveries(
+    place: Place, make_app: AppFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, seen, fetch = address_of(place.url), list[int](), RabbitMQSubscription.fetch
+
+    async def watched(self: RabbitMQSubscription, at_most: int, timeout: timedelta) -> Any:
+        found = await fetch(self, at_most, timeout)
+        seen.extend(delivery.attempt for delivery in found)
+        return found
+
+    monkeypatch.setattr(RabbitMQSubscription, "fetch", watched)
     async with make_app(depot(), transport=place.url) as app:
-        running: Any = app._running
-        subscription: Any = running.consumers[0]._subscriptions[0]
-        seen: list[int] = []
-        fetch = subscription.fetch
-
-        async def watched(at_most: int, timeout: Any) -> Any:
-            found = await fetch(at_most, timeout)
-            seen.extend(delivery.attempt for delivery in found)
-            return found
-
-        subscription.fetch = watched
         async with aiormq.connect(address.url("somebody else")) as connection:
             channel = await connection.channel()
             counts = {"x-delivery-count": 1_000_000_000, "x-acquired-count": 2**62}
