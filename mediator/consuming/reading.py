@@ -27,6 +27,8 @@ from mediator.storage.parked import DEAD, ParkedTable
 
 __all__ = ["Reader", "reading_subscriber"]
 
+_MOST_KEPT: Final = 4 * 1024 * 1024
+"""Bytes of a body: more than any limit lets pass, and what every database takes in a statement."""
 _UNREADABLE: Final = UUID("6f1a3d8e-1f5c-5b39-9c86-2f6f0b7f6a11")
 
 
@@ -94,9 +96,11 @@ class Reader:
                     "reason": f"unreadable: {error.reason}"[:40],
                     "topic": delivery.topic[:249],
                     "headers": headers,
-                    "body": delivery.body,
+                    "body": delivery.body[:_MOST_KEPT],
                     **failure_facts(error),
                 }
+                if len(delivery.body) > _MOST_KEPT:
+                    values["error"] += f"; of its {len(delivery.body)} bytes the first {_MOST_KEPT} are kept"
                 await self._parked.park(connection, values)
         if claim is Claim.TAKEN:
             await self._died(self._subscriber_id, identity)

@@ -601,6 +601,20 @@ class TestUnreadable:
             assert await effects(app) == []
         assert [one.position for one in told] == [letter.position]
 
+    async def test_of_a_body_that_no_database_takes_the_beginning_is_kept(self, make_app: AppFactory) -> None:
+        wire, headers, body = Wire(), to_headers(envelope_of(NotedV1())), bytes(range(256)) * 4096 * 20
+
+        async with make_app(module_of("mail", listener("Send", writes)), transport=wire) as app:
+            for _ in range(2):
+                await wire.arrive(headers, body)
+            await app.drained()
+            (letter,) = await app.dead_letters.list()
+
+        assert letter.reason == "unreadable: too large"
+        assert letter.body == body[: 4 * 1024 * 1024]
+        assert letter.error is not None
+        assert letter.error.endswith(f"of its {len(body)} bytes the first {len(letter.body)} are kept")
+
     @pytest.mark.parametrize("headers", [{}, {"5": "nobody foresaw this"}])
     async def test_what_comes_after_it_is_handled(self, make_app: AppFactory, headers: dict[str, str]) -> None:
         def headers_for(delivery: Delivery) -> dict[Any, str]:
