@@ -67,7 +67,7 @@ BAD: dict[str, tuple[bytes, dict[str, str | None], str]] = {
     "a type of strange characters": (body(), {"ce_type": "../../etc/passwd"}, "type"),
     "no id": (body(), {"ce_id": None}, "header missing"),
     "an id that is no UUID": (body(), {"ce_id": "1"}, "identity"),
-    "no time": (body(), {"ce_time": None}, "header missing"),
+    "an id that is too long": (body(), {"ce_id": "1" * 201}, "identity"),
     "a time without a zone": (body(), {"ce_time": "2026-01-31T12:00:00"}, "time"),
     "a time outside of all calendars": (body(), {"ce_time": "0001-01-01T00:00:00+14:00"}, "time"),
     "no source": (body(), {"ce_source": None}, "header missing"),
