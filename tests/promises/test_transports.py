@@ -34,7 +34,7 @@ PAIRS = (
 @pytest.mark.parametrize(("broker", "database_url"), PAIRS, indirect=True)
 def test_killed_on_the_way(new_campaign: CampaignFactory, broker: BrokerPlace) -> None:
     campaign = new_campaign(transport=broker.url)
-    # On SQLite one process relays and one reads, which need not be the same: each could wait to die at the other's work.
+    # On SQLite one relays and one reads, not always the same: each could wait to die at the other's work.
     campaign.storm(campaign.shuffled(PLACES), members=1 if campaign.url.startswith("sqlite") else 3)
 
     assert campaign.verdict() == [], campaign.story()
