@@ -17,6 +17,7 @@ from tests.support.foreign import Send, sending
 
 GOOD = next(case for case in CASES if case.name == "bytes/good")
 OTHERS = [case for case in CASES if case is not GOOD]
+MOST_KEPT = 4 * 1024 * 1024
 PLAIN = ("kafka", "amqp")
 """Where headers stand plain, and are kept percent-encoded."""
 WAIT_SECONDS, A_MOMENT_SECONDS = 90, 0.3
@@ -107,4 +108,4 @@ def is_kept_exactly(letter: DeadLetter, place: Place) -> bool:
     if place.name in PLAIN:
         headers = {name: encoded(value) for name, value in headers.items()}
     is_read = not letter.subscriber_id.startswith("@")
-    return letter.body == case.body and (is_read or letter.headers == headers)
+    return letter.body == case.body[:MOST_KEPT] and (is_read or letter.headers == headers)
