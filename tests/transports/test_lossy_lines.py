@@ -35,7 +35,7 @@ DEADLINES = {
     "nats": "mediator.transports.nats.publishing._DEADLINE_SECONDS",
     "kafka": "mediator.transports.kafka.publishing._DEADLINE_SECONDS",
 }
-DEADLINE, LENIENCE, STALL = 1.5, 5.0, 9.0
+DEADLINE, LENIENCE, STALL = 1.5, 1.5, 4.0
 """Seconds: of a publication, what a busy machine adds to it, and for how long nothing passes."""
 SOON = 10.0
 """Seconds within which everything goes on."""
