@@ -35,8 +35,8 @@ async def play(stage: Stage) -> None:
         )
         orders = await shop.mediator.send(GetOrders(purchase.customer_id))
         stock = await shop.mediator.send(GetStock(purchase.sku))
-        # A broker may deliver before it confirms: then the relay had no time to learn of it, and sends another copy.
-        stage.check("after the restart it is delivered again, and skipped", (skipped > 0, handled), (True, 0))
+        # A broker may deliver before it confirms: then the relay had no time to learn of it, and sends a second copy.
+        stage.check("after the restart it is delivered again, and skipped", (skipped in (1, 2), handled), (True, 0))
         stage.check("before the handler saw it", failed, 0)
         stage.check("the stock is reserved once", stock, StockView(IN_STOCK - purchase.quantity, reservations=1))
         stage.check("and the order is paid", [order.status for order in orders], ["paid"])
