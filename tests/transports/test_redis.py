@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -30,6 +32,7 @@ from mediator.testing.conformance.trial import BILLING, INVOICES, ORDERS, STOCK,
 from mediator.transports import transport_for
 from mediator.transports.redis import RedisTransport, server
 from mediator.transports.redis import transport as redis_transport
+from mediator.transports.redis.ownership import Lane, shares
 from mediator.transports.redis.subscription import RedisSubscription
 from tests.storage.rows import eventually
 from tests.support.brokers import Brokers
@@ -382,7 +385,9 @@ async def test_it_cuts_off_by_itself(trial: Trial, monkeypatch: Any) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_it_goes_on_when_everything_was_deleted(trial: Trial) -> None:
+async def test_it_goes_on_when_everything_was_deleted(trial: Trial, monkeypatch: Any) -> None:
+    # Nobody else has the lane.
+    monkeypatch.setattr("mediator.transports.redis.subscription._YIELD_SECONDS", 3600)
     await trial.provision(BILLING)
     member = await trial.join()
     await trial.send(trial.envelope("1"))
@@ -515,14 +520,33 @@ async def test_a_fetch_that_is_broken_off_loses_nothing(trial: Trial) -> None:
     assert len(set(bodies(came))) == len(batch)
 
 
+async def test_what_was_read_for_a_fetch_that_was_broken_off_comes_again(own: RedisServer) -> None:
+    own.start()
+    async with trial_on(own) as trial:
+        await trial.provision(BILLING)
+        member = await trial.join()
+        await member.fetch_nothing()
+        await trial.send(*trial.numbered(3, keys=["order-1"]))
+
+        own.pause()
+        fetching = asyncio.create_task(member.subscription.fetch(3, timedelta(hours=1)))
+        await asyncio.wait([fetching], timeout=0.2)
+        fetching.cancel()
+        await asyncio.wait([fetching])
+        own.resume()
+
+        assert bodies(await member.fetch(3)) == ["0", "1", "2"]
+
+
 async def send_slowly(trial: Trial, batch: Sequence[Envelope]) -> None:
     for envelope in batch:
         await trial.send(envelope)
 
 
-async def test_a_busy_lane_does_not_keep_others_waiting(trial: Trial) -> None:
+@pytest.mark.parametrize("prefetch", [1, 10])
+async def test_a_busy_lane_does_not_keep_others_waiting(trial: Trial, prefetch: int) -> None:
     await trial.provision(BILLING)
-    member = await trial.join(prefetch=10)
+    member = await trial.join(prefetch=prefetch)
     lanes = {key: lane_of(trial.envelope(key=key), len(trial.lanes)) for key in ("order-1", "order-2", "order-3")}
     busy, other = min(lanes, key=lambda key: lanes[key]), max(lanes, key=lambda key: lanes[key])
     assert lanes[busy] < lanes[other]
@@ -536,6 +560,18 @@ async def test_a_busy_lane_does_not_keep_others_waiting(trial: Trial) -> None:
         await member.acknowledge(*came[-1])
 
     assert "200" in [body for some in came for body in bodies(some)]
+
+
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=20), st.integers(1, 600))
+def test_a_fetch_has_room_for_what_it_asks_for(found: list[int], room: int) -> None:
+    lanes = [Lane(number, found=count) for number, count in enumerate(found)]
+
+    asked = shares(lanes, room)
+
+    assert sum(asked.values()) <= room
+    assert min(asked.values()) >= 1
+    assert list(asked) == lanes[: len(asked)]
+    assert len(asked) == len(lanes) or sum(asked.values()) == room
 
 
 # --- a broker in trouble ----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["ADD", "BACKLOG", "PROVISION", "READ", "TAKE", "TRIM"]
+__all__ = ["ADD", "BACKLOG", "PROVISION", "TAKE", "TRIM"]
 
 # KEYS: settings, topics, lanes. ARGV: number of lanes, where groups begin, number of topics, topics, groups.
 PROVISION: Final = """
@@ -37,7 +37,8 @@ end
 return {added, ''}
 """
 
-# KEYS: owners, lanes. ARGV: group. Gives the number, and up to where the group has read each lane.
+# KEYS: owners, lanes. ARGV: group. Tears up the tickets of the owners before, and makes new ones.
+# Gives the number of the new owner, and up to where the group has read each lane.
 TAKE: Final = """#!lua flags=allow-oom
 local read = {}
 for at = 2, #KEYS do
@@ -51,34 +52,13 @@ for at = 2, #KEYS do
   if not read[at - 1] then return redis.error_reply('NOGROUP ' .. ARGV[1] .. ' on ' .. KEYS[at]) end
 end
 local number = redis.call('HINCRBY', KEYS[1], 'number', 1)
-for at = 2, #KEYS do redis.call('HSET', KEYS[1], KEYS[at], number) end
-return {number, read}
-"""
-
-# KEYS: owners, lanes. ARGV: group, how many at most, and for each lane our number and where to go on.
-# Gives for each lane its owner's number and what was read, each with the number of its arrivals.
-READ: Final = """
-local left, found = tonumber(ARGV[2]), {}
 for at = 2, #KEYS do
-  local number, from = ARGV[at * 2 - 1], ARGV[at * 2]
-  local owner, asked, entries = redis.call('HGET', KEYS[1], KEYS[at]), 0, {}
-  if owner == number and left > 0 then
-    local answer = redis.call(
-      'XREADGROUP', 'GROUP', ARGV[1], 'owner', 'COUNT', left, 'STREAMS', KEYS[at], from)
-    if answer then entries = answer[1][2] end
-    asked = 1
-    left = left - #entries
-    for _, entry in ipairs(entries) do
-      entry[3] = 1
-      if from ~= '>' then
-        local pending = redis.call('XPENDING', KEYS[at], ARGV[1], entry[1], entry[1], 1)
-        if pending[1] then entry[3] = pending[1][4] end
-      end
-    end
-  end
-  found[at - 1] = {owner or '', asked, entries}
+  local tickets = KEYS[at] .. ':' .. ARGV[1] .. ':'
+  redis.call('DEL', tickets .. (redis.call('HGET', KEYS[1], KEYS[at]) or ''))
+  redis.call('HSET', KEYS[1], KEYS[at], number)
+  redis.call('XGROUP', 'CREATE', tickets .. number, ARGV[1], '$', 'MKSTREAM')
 end
-return found
+return {number, read}
 """
 
 # KEYS: lane. ARGV: groups. Gives how much each has to acknowledge; where Redis has lost count, it is counted.

@@ -3,7 +3,8 @@
     {prefix}:settings          the number of lanes
     {prefix}:topics            what may be published to
     {prefix}:lane:{n}          a stream with the envelopes of all topics whose key is in this lane
-    {prefix}:owners:{group}    who reads which lane for a group
+    {prefix}:owners:{group}    who reads which lane for a group, by a number that grows
+    {prefix}:lane:{n}:{group}:{number}    the owner's ticket (`ownership`)
 
 Nothing is repeated in secret, and every question has a time to be answered in. The client would do both otherwise: ten
 repetitions, which publish twice, and no end of waiting for a machine that hangs.
@@ -21,6 +22,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mediator.errors import BrokerError, SettingsError, TransportUnavailableError
 
@@ -142,8 +144,13 @@ class Server:
         """What a script returns; sent as a whole each time, so that a broker that was started anew knows it."""
         return await self.ask("EVAL", script, len(keys), *keys, *arguments, on=on)
 
-    async def ask_together(self, commands: Sequence[Sequence[Any]], seconds: float = ANSWER_SECONDS) -> list[Any]:
-        """The answers to commands that are sent at once; what is refused has its error as the answer."""
+    async def ask_together(
+        self, commands: Sequence[Sequence[Any]], seconds: float = ANSWER_SECONDS, *, on: Redis | None = None
+    ) -> list[Any]:
+        """The answers to commands that are sent at once, as they come; what is refused has its error as the answer."""
+        if on is not None:
+            async with self._answering(seconds):
+                return await _exchanged(on, commands)
         async with self._answering(seconds) as redis, redis.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
@@ -158,6 +165,13 @@ class Server:
                 f"Add lanes={int(lanes)} to the URL, or use another prefix",
             )
         return lanes is not None
+
+    async def failed(self, error: ResponseError) -> NotProvisioned | TransportUnavailableError:
+        """What it means that a command is refused: something was removed, or this broker does not work now."""
+        if str(error).startswith("NOGROUP"):
+            return NotProvisioned(str(error))
+        await self.refused(str(error))
+        return self.unavailable(error)
 
     async def refused(self, why: str) -> None:
         """Tell what it refuses, once; and look for another one when this is no primary any more."""
@@ -198,10 +212,7 @@ class Server:
             async with asyncio.timeout(max(seconds, 0)):
                 yield self._redis
         except ResponseError as error:
-            if str(error).startswith("NOGROUP"):
-                raise NotProvisioned(str(error)) from error
-            await self.refused(str(error))
-            raise self.unavailable(error) from error
+            raise await self.failed(error) from error
         except _OUTAGES as error:
             why = str(error) or "no answer in time"
             if not self._is_lost and self._redis is not None:
@@ -217,3 +228,18 @@ async def _close(redis: Redis) -> None:
     with suppress(*_OUTAGES):
         async with asyncio.timeout(ANSWER_SECONDS):
             await redis.aclose()
+
+
+async def _exchanged(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """The answers of a client with a single connection; its pipelines would take another one."""
+    connection = (await client.initialize()).connection
+    if connection is None:
+        raise RedisConnectionError("closed")
+    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    answers: list[Any] = []
+    for _ in commands:
+        try:
+            answers.append(await connection.read_response())
+        except ResponseError as error:
+            answers.append(error)
+    return answers

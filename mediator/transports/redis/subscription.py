@@ -1,24 +1,24 @@
-"""Reading lanes of Redis Streams for a group: as their owner, from what is unsettled on.
+"""A member of a group on Redis: hands out what it reads in its lanes, and acknowledges what is settled.
 
-Each lane has an owner, by a number that grows, and a script reads for the owner only. So whoever took a lane last is
-the one that reads it, however long others go on trying, and has begun with all that was read before and not settled.
-Nothing is read ahead: what a fetch does not return is not taken from the stream.
+Each lane has an owner, and Redis reads for the owner only (`ownership`). So whoever took a lane last is the one that
+reads it, however long others go on trying, and has begun with all that was read before and not settled. Nothing is read
+ahead: what a fetch does not return is not taken from the stream.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from mediator.errors import TransportUnavailableError
 from mediator.messaging.patterns import listens
 from mediator.messaging.supervision import happens
 from mediator.messaging.transport import Delivery, Settlement
 from mediator.transports.redis.messages import delivery_of, is_ours, topic_of
-from mediator.transports.redis.scripts import READ, TAKE
-from mediator.transports.redis.server import ANSWER_SECONDS, NotProvisioned, Server
+from mediator.transports.redis.ownership import BEGINNING, UNREAD, Entry, Lane, Ownership, shares
+from mediator.transports.redis.server import NotProvisioned, Server
 
 __all__ = ["RedisSubscription"]
 
@@ -26,21 +26,6 @@ _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 _YIELD_SECONDS: Final = 5.0
 """How long a lane is left to somebody who took it without our having given it up."""
 _LONGEST_WAIT_SECONDS: Final = 5.0
-
-_FROM_THE_UNSETTLED, _UNREAD = "0", ">"
-
-
-@dataclass(eq=False, slots=True)
-class _Lane:
-    """A lane that we have been told to take."""
-
-    number: int = 0
-    """Ours as its owner; 0 before we are."""
-    begin: str = "0"
-    """Where to go on reading: after this one of the unsettled, or with what nobody has read."""
-    read: str = "0-0"
-    """The last that the group has read, as far as we know: waiting is for what comes after it."""
-    rests_until: float = 0.0
 
 
 class RedisSubscription:
@@ -58,14 +43,14 @@ class RedisSubscription:
         self._server, self._group, self._prefetch = server, group, prefetch
         self._topics = set(topics)
         self._to_trim, self._make_again = to_trim, make_again
-        self._connection = server.connection()
-        self._lanes: dict[int, _Lane] = {}
+        self._ownership = Ownership(server, group)
+        self._lanes: dict[int, Lane] = {}
         self._unsettled: dict[Delivery, bytes] = {}
         self._given_back: deque[tuple[Delivery, bytes]] = deque()
         self._done: list[tuple[int, bytes]] = []
         self._fetching, self._acknowledging = asyncio.Lock(), asyncio.Lock()
         self._changed = asyncio.Event()
-        self._epoch, self._turn = 0, 0
+        self._epoch, self._last_read = 0, 0
         self._closed = False
 
     async def fetch(self, at_most: int, timeout: timedelta) -> Sequence[Delivery]:
@@ -94,7 +79,7 @@ class RedisSubscription:
     async def take(self, lanes: Collection[int]) -> None:
         """Read these lanes; a new one is taken from whoever has it when it is read for the first time."""
         wanted = set(lanes)
-        self._lanes = {lane: self._lanes.get(lane) or _Lane() for lane in sorted(wanted)}
+        self._lanes = {lane: self._lanes.get(lane) or Lane(lane) for lane in sorted(wanted)}
         self._given_back = deque(item for item in self._given_back if item[0].lane in wanted)
         self._changed.set()
 
@@ -126,7 +111,7 @@ class RedisSubscription:
         self._lose()
         self._lanes.clear()
         async with self._fetching:
-            await self._server.disconnect(self._connection)
+            await self._ownership.close()
 
     async def _read(self, room: int) -> list[Delivery]:
         if room <= 0:
@@ -135,79 +120,77 @@ class RedisSubscription:
             again = [self._given_back.popleft() for _ in range(min(room, len(self._given_back)))]
             self._unsettled.update(again)
             return [delivery for delivery, _ in again]
-        await self._own()
         found: list[Delivery] = []
-        while not found and await self._read_lanes(self._owned(), room, found):
-            pass
+        empty: set[Lane] = set()
+        while not found:
+            await self._own()
+            if not (lanes := self._next_lanes(empty)):
+                break
+            empty |= await self._read_lanes(shares(lanes, room), found)
         if self._done:
             await self._acknowledge()
         return found
 
-    def _owned(self) -> dict[int, _Lane]:
-        """Our lanes, another one first each time, so that none has to wait for the others to be empty."""
-        self._turn += 1
-        lanes = [number for number, lane in self._lanes.items() if lane.number]
-        turn = self._turn % max(len(lanes), 1)
-        return {number: self._lanes[number] for number in lanes[turn:] + lanes[:turn]}
-
     async def _own(self) -> None:
         """Become the owner of lanes that we are to take."""
         now = asyncio.get_running_loop().time()
-        lanes = {number: lane for number, lane in self._lanes.items() if not lane.number and lane.rests_until <= now}
-        if lanes:
-            ours, read = await self._server.run(TAKE, self._keys(lanes), self._group, on=self._connection)
-            for lane, last in zip(lanes.values(), read, strict=True):
-                lane.number, lane.begin, lane.read = ours, _FROM_THE_UNSETTLED, last.decode()
+        if lanes := [lane for lane in self._lanes.values() if not lane.owner and lane.rests_until <= now]:
+            await self._ownership.take(lanes)
 
-    async def _read_lanes(self, lanes: Mapping[int, _Lane], room: int, found: list[Delivery]) -> bool:
-        """Read once; whether there may be more to read, or something was."""
-        if not lanes:
-            return False
-        progress = [part for lane in lanes.values() for part in (lane.number, lane.begin)]
+    def _owned(self) -> list[Lane]:
+        return [lane for lane in self._lanes.values() if lane.owner]
+
+    def _next_lanes(self, empty: Collection[Lane]) -> list[Lane]:
+        """Ours, but those that are empty; first those that come after the last that was read."""
+        lanes = [lane for lane in self._owned() if lane not in empty]
+        return sorted(lanes, key=lambda lane: lane.number <= self._last_read)
+
+    async def _read_lanes(self, wanted: Mapping[Lane, int], found: list[Delivery]) -> set[Lane]:
+        """Read in these lanes, once; those that had nothing for us."""
         try:
-            keys = self._keys(lanes)
-            answers = await self._server.run(READ, keys, self._group, room, *progress, on=self._connection)
+            answers = await self._ownership.read(wanted)
         except BaseException:
             # What the lost answer had is read, and unsettled.
-            for lane in lanes.values():
-                lane.begin = _FROM_THE_UNSETTLED
+            for lane in wanted:
+                lane.begin = BEGINNING
             raise
-        goes_on = False
-        for (number, lane), (owner, was_read, entries) in zip(lanes.items(), answers, strict=True):
-            if self._lanes.get(number) is not lane:
+        empty: set[Lane] = set()
+        for lane, entries in answers.items():
+            self._last_read = lane.number
+            if self._lanes.get(lane.number) is not lane:
                 continue
-            if owner != str(lane.number).encode():
-                self._lost_to(lane, owner)
-                continue
-            goes_on = goes_on or bool(entries) or (bool(was_read) and lane.begin != _UNREAD)
-            # Those that we have are unsettled as well.
-            held = self._held(number) if lane.begin != _UNREAD else ()
-            if was_read:
+            if entries is None:
+                await self._lost(lane)
+            else:
+                # Those that we have are unsettled as well.
+                held = self._held(lane.number) if lane.begin != UNREAD else ()
+                if lane.begin == UNREAD and not entries:
+                    empty.add(lane)
                 self._go_on(lane, entries)
-            for entry in entries:
-                if entry[0] not in held:
-                    found += self._arrived(number, entry)
-        return goes_on
+                for entry in entries:
+                    if entry.id not in held:
+                        found += self._arrived(lane, entry)
+        return empty
 
     @staticmethod
-    def _go_on(lane: _Lane, entries: Sequence[Any]) -> None:
+    def _go_on(lane: Lane, entries: Sequence[Entry]) -> None:
         """Read on after these; after the last of the unsettled with what nobody has read."""
-        if lane.begin == _UNREAD:
-            lane.read = entries[-1][0].decode() if entries else lane.read
+        lane.found = len(entries)
+        if lane.begin == UNREAD:
+            lane.read = entries[-1].id.decode() if entries else lane.read
         elif entries:
-            lane.begin = entries[-1][0].decode()
+            lane.begin = entries[-1].id.decode()
         else:
-            lane.begin = _UNREAD
+            lane.begin = UNREAD
 
-    @staticmethod
-    def _lost_to(lane: _Lane, owner: bytes) -> None:
+    async def _lost(self, lane: Lane) -> None:
         """Somebody took the lane after us, or the broker was set back to before we did: whoever is told to, takes it.
 
         It is left to the other for a while, for one of us is about to be told that it is not ours any more.
         """
-        if owner and int(owner) > lane.number:
+        if await self._ownership.owner(lane) > lane.owner:
             lane.rests_until = asyncio.get_running_loop().time() + _YIELD_SECONDS
-        lane.number = 0
+        lane.owner = 0
 
     def _held(self, lane: int) -> set[bytes]:
         return {
@@ -215,23 +198,23 @@ class RedisSubscription:
             *(entry for number, entry in self._done if number == lane),
         }
 
-    def _arrived(self, lane: int, entry: tuple[bytes, Sequence[bytes] | None, int]) -> Iterator[Delivery]:
+    def _arrived(self, lane: Lane, entry: Entry) -> Iterator[Delivery]:
         """The delivery, unless nobody here listens to it."""
-        identity, fields, attempt = entry
+        fields, stream = entry.fields, self._server.lane(lane.number)
         # Somebody may have deleted it, or added something that has no topic.
         if fields is None or (is_ours(fields) and not listens(self._topics, topic_of(fields))):
-            self._done.append((lane, identity))
+            self._done.append((lane.number, entry.id))
             return
-        delivery = delivery_of(fields, self._server.lane(lane), lane=lane, attempt=attempt, epoch=self._epoch)
-        self._unsettled[delivery] = identity
+        delivery = delivery_of(fields, stream, lane=lane.number, attempt=entry.arrival, epoch=self._epoch)
+        self._unsettled[delivery] = entry.id
         yield delivery
 
     async def _wait(self, seconds: float) -> None:
         """Until something is added to our lanes, or changes here."""
-        lanes = self._owned() if len(self._unsettled) < self._prefetch else {}
+        lanes = self._owned() if len(self._unsettled) < self._prefetch else []
         tasks = [asyncio.create_task(self._changes())]
         if lanes:
-            tasks.append(asyncio.create_task(self._more_comes(lanes, seconds)))
+            tasks.append(asyncio.create_task(self._ownership.more(lanes, seconds)))
         try:
             await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -244,15 +227,6 @@ class RedisSubscription:
 
     async def _changes(self) -> None:
         await self._changed.wait()
-
-    async def _more_comes(self, lanes: Mapping[int, _Lane], seconds: float) -> None:
-        streams = {self._server.lane(number).encode(): lane for number, lane in lanes.items()}
-        ids = [lane.read for lane in lanes.values()]
-        milliseconds = max(int(seconds * 1000), 1)
-        command = ("XREAD", "BLOCK", milliseconds, "COUNT", 1, "STREAMS", *streams, *ids)
-        # Waiting takes nothing from a stream, so it may be broken off.
-        for stream, entries in await self._server.ask(*command, seconds=seconds + ANSWER_SECONDS, on=self._connection):
-            streams[stream].read = entries[-1][0].decode()
 
     async def _acknowledge(self) -> None:
         """Tell what is done; those who come while others are being told of wait, and go together."""
@@ -279,7 +253,4 @@ class RedisSubscription:
         self._given_back.clear()
         self._done.clear()
         for lane in self._lanes.values():
-            lane.begin = _FROM_THE_UNSETTLED
-
-    def _keys(self, lanes: Mapping[int, _Lane]) -> list[str]:
-        return [self._server.owners(self._group), *map(self._server.lane, lanes)]
+            lane.begin = BEGINNING
