@@ -72,6 +72,9 @@ def _quoted(value: str) -> str:
 
 def encoded(text: str) -> str:
     """A plain value as it stands in a header here; what may not stand in one at all is left for whoever refuses it."""
+    # Most values are plain, and asking so takes a twentieth of the time.
+    if text.isascii() and not ("%" in text or " " in text or '"' in text):
+        return text
     return _TO_ENCODE.sub(lambda found: quote(found[0]), text)
 
 
