@@ -71,9 +71,12 @@ def test_data_may_be_bytes_in_base64() -> None:
 
 
 def test_the_document_decides_what_headers_say_as_well() -> None:
-    envelope = read(DOCUMENT, **{"ce-id": "another", "tenant": "t"})
+    document = {name: value for name, value in DOCUMENT.items() if name != "partitionkey"}
+
+    envelope = read(document, **{"ce-id": "another", "ce-partitionkey": "a key", "tenant": "t"})
 
     assert envelope.headers == {"foreign-id": "A-1", "tenant": "t"}
+    assert envelope.key is None
 
 
 @pytest.mark.parametrize(
