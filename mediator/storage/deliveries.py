@@ -87,7 +87,7 @@ class GroupDeliveries:
         self._fetches: dict[int, Any] = {}
         in_lane = (lane.group_name == group, lane.lane == bindparam("of_lane"))
         to = bindparam("to", type_=BigInteger())
-        self._raise = update(self._tables.lanes).where(*in_lane, lane.fetched_to < to).values(fetched_to=to)
+        self._raise: Any = update(self._tables.lanes).where(*in_lane, lane.fetched_to < to).values(fetched_to=to)
         self._lower = (
             update(self._tables.lanes)
             .where(*in_lane, lane.fetched_to == bindparam("marked", type_=BigInteger()))
@@ -101,6 +101,8 @@ class GroupDeliveries:
             .where(is_ours, row.lane == bindparam("of_lane"), row.position <= to)
             .values(attempts=row.attempts + 1)
         )
+        if dialect in MYSQL:
+            self._raise = self._raising()
         self._remove = self._removal()
 
     async def fetch(self, lanes: Mapping[int, Collection[int]], of_each: int) -> Sequence[RowMapping]:
@@ -149,8 +151,7 @@ class GroupDeliveries:
             if acknowledged:
                 await connection.execute(self._remove, self._chosen(acknowledged))
             if handed_to:
-                marks = [{"of_lane": lane, "to": to} for lane, to in sorted(handed_to.items())]
-                await connection.execute(self._raise, marks)
+                await connection.execute(self._raise, self._marks(handed_to))
             if lowered:
                 marks = [{"of_lane": lane, "marked": old, "to": to} for lane, (old, to) in sorted(lowered.items())]
                 await connection.execute(self._lower, marks)
@@ -205,6 +206,22 @@ class GroupDeliveries:
             " ON d.group_name = :of_group AND d.lane = chosen.lane AND d.position = chosen.position"
         )
         return text(rows).bindparams(bindparam("places", type_=JSON()), bindparam("of_group", self._group))
+
+    def _raising(self) -> Any:
+        """For MariaDB and MySQL, whose driver would wait for an answer between one lane and the next."""
+        rows = (
+            "UPDATE JSON_TABLE(:marks, '$[*]' COLUMNS (lane INT PATH '$[0]', top BIGINT PATH '$[1]'))"  # noqa: S608 - our names
+            f" AS chosen STRAIGHT_JOIN {self._tables.lanes.fullname} AS l FORCE INDEX (PRIMARY)"
+            " ON l.group_name = :of_group AND l.lane = chosen.lane"
+            " SET l.fetched_to = GREATEST(l.fetched_to, chosen.top)"
+        )
+        return text(rows).bindparams(bindparam("marks", type_=JSON()), bindparam("of_group", self._group))
+
+    def _marks(self, handed_to: Mapping[int, int]) -> Any:
+        marks = sorted(handed_to.items())
+        if self._database.dialect in MYSQL:
+            return {"marks": [list(mark) for mark in marks]}
+        return [{"of_lane": lane, "to": to} for lane, to in marks]
 
     def _chosen(self, places: Iterable[Place]) -> Any:
         # In the order of the key, so that two who remove the same rows do not wait for each other crosswise.

@@ -93,4 +93,6 @@ def _refusal(routes: Routes, envelope: Envelope) -> PublishRefusedError | None:
 
 
 def _is_storable(key: str) -> bool:
-    return len(key) <= _LONGEST_KEY and "\0" not in key and not any("\ud800" <= one <= "\udfff" for one in key)
+    # Almost every key is ASCII, and looking at each of its characters takes as long as the rest of the check.
+    is_text = key.isascii() or not any("\ud800" <= one <= "\udfff" for one in key)
+    return len(key) <= _LONGEST_KEY and "\0" not in key and is_text

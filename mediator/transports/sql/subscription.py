@@ -1,6 +1,6 @@
 """A member of a group on sql://: reads the lanes that it was given ahead of its handlers, and removes what is settled.
 
-    load    in the background: what waits in its lanes, half a prefetch ahead, and marks it as handed out
+    load    in the background: what waits in its lanes, a prefetch ahead, and marks it as handed out
     note    in the background: what was acknowledged meanwhile is removed, in groups; a load takes along what there is
 
 It looks into a lane when it was told of rows there, by a publication in this process or by a notification, when the
@@ -61,7 +61,7 @@ class SqlSubscription:
         self.group = group
         self._deliveries, self._line, self._idle_seconds = deliveries, line, idle_seconds
         self._widened, self._closed = widened, closed
-        self._prefetch, self._ahead = prefetch, max(prefetch // 2, 1)
+        self._prefetch = prefetch
         self._lanes: dict[int, _Lane] = {}
         self._dirty: set[int] = set()
         self._waiting: list[tuple[int, _Lane, Delivery]] = []
@@ -165,7 +165,7 @@ class SqlSubscription:
         clock = asyncio.get_running_loop().time
         while True:
             self._stirred.clear()
-            if not self._lanes or len(self._waiting) > self._ahead // 2:
+            if not self._lanes or len(self._waiting) > self._prefetch // 2:
                 await self._stirred.wait()
                 continue
             if polled := clock() >= self._next_poll:
@@ -186,7 +186,7 @@ class SqlSubscription:
         lanes = {number: self._lanes[number] for number in sorted(self._dirty)}
         # Forgotten before the look, so that whatever happens meanwhile marks the lane again.
         self._dirty.clear()
-        of_each = ceil((self._ahead - len(self._waiting)) / len(lanes))
+        of_each = ceil((self._prefetch - len(self._waiting)) / len(lanes))
         try:
             await self._prepare(lanes)
             held = {number: lane.held for number, lane in lanes.items()}
