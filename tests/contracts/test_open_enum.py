@@ -51,7 +51,7 @@ def test_an_unknown_value_is_like_its_text() -> None:
     assert kiosk == Channel("kiosk")
     assert kiosk != Channel.WEB
     assert {"kiosk": 1}[kiosk] == 1
-    assert "kiosk" in {kiosk}
+    assert hash(kiosk) == hash("kiosk")
     assert json.dumps(kiosk) == '"kiosk"'
     assert sorted([kiosk, Channel.WEB, Channel.SHOP]) == ["kiosk", "shop", "web"]
     assert repr(kiosk) == "<Channel unknown: 'kiosk'>"
