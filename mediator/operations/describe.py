@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from contracts import Deprecation
 from mediator.messaging.registry import Registry, SubscriberEntry
 
 __all__ = ["describe"]
@@ -51,4 +52,12 @@ def _heard(registry: Registry, subscriber: SubscriberEntry) -> str:
 
 def _address(registry: Registry, event: type) -> str:
     entry = registry.catalog.type_of(event)
-    return f"{event.__name__} ({entry.address if entry else 'no topic'})"
+    deprecated = entry.topic.deprecated if entry else None
+    note = f", {_deprecation(deprecated)}" if deprecated else ""
+    return f"{event.__name__} ({entry.address if entry else 'no topic'}{note})"
+
+
+def _deprecation(deprecated: Deprecation) -> str:
+    until = f" until {deprecated.sunset}" if deprecated.sunset else ""
+    instead = f", use {deprecated.replacement.__name__}" if deprecated.replacement else ""
+    return f"deprecated since {deprecated.since}{until}{instead}"
