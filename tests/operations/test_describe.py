@@ -1,6 +1,8 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import date
 
+from contracts import Deprecation, IntegrationEvent, event_topic
 from mediator import (
     Command,
     CommandHandler,
@@ -69,6 +71,40 @@ def test_the_report_shows_the_topics_that_a_handler_names() -> None:
     mail = module_of("mail", listener("Send", writes, topics=("{environment}.bank.#", "elsewhere")))
 
     assert app_of(mail).describe().splitlines()[-1] == "  handler mail.send <- NotedV1 from test.bank.#, elsewhere"
+
+
+@event_topic("prices", domain="bank", version="v2", name="priced")
+class PricedV2(IntegrationEvent):
+    pass
+
+
+@event_topic(
+    "prices", domain="bank", name="priced", deprecated=Deprecation(date(2026, 3, 1), date(2026, 9, 1), PricedV2)
+)
+class PricedV1(IntegrationEvent):
+    pass
+
+
+@event_topic("rates", domain="bank", owner="team-rates", deprecated=Deprecation(date(2026, 3, 1)))
+class RatedV1(IntegrationEvent):
+    pass
+
+
+class PricedConverter(IntegrationEventConverter[Opened, PricedV1]):
+    def convert(self, event: Opened) -> PricedV1:
+        return PricedV1()
+
+
+def test_the_report_shows_what_is_deprecated() -> None:
+    bank = module_of("bank", Opened, PricedConverter)
+    mail = module_of("mail", listener("Send", writes, PricedV1 | RatedV1))
+
+    report = app_of(bank, mail).describe().splitlines()
+
+    priced = "PricedV1 (test.bank.public.prices.v1, deprecated since 2026-03-01 until 2026-09-01, use PricedV2)"
+    assert f"    PricedConverter -> {priced}" in report
+    rated = "RatedV1 (test.bank.public.rates.v1, deprecated since 2026-03-01)"
+    assert f"  handler mail.send <- {priced}, {rated}" in report
 
 
 def test_the_report_shows_who_handles_what_and_what_stays_inside() -> None:
