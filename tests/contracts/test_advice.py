@@ -115,6 +115,14 @@ def test_a_mapping_may_have_an_empty_default() -> None:
     assert told(dict[str, int], {}) == []
 
 
+def test_a_model_that_stands_high_may_stand_too_deep_as_well() -> None:
+    with pytest.warns(ContractWarning) as caught:
+        create_model("Made", __base__=IntegrationEvent, high=(Depth4, ...), deep=(Depth1, ...))
+
+    (warning,) = caught
+    assert "Made, at deep.inner.inner[].inner.inner.inner: it stands 6 models deep" in str(warning.message)
+
+
 def test_a_class_is_told_of_once_where_it_is_defined() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

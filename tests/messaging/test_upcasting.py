@@ -4,7 +4,7 @@ import traceback
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from contracts import IntegrationEvent, Sensitive, Upcaster, event_topic, upcaster
 from mediator.errors import UnreadableMessageError
@@ -42,6 +42,13 @@ class MovedV1(IntegrationEvent):
 class MovedV2(IntegrationEvent):
     email: str
     number: int
+
+    @field_validator("email")
+    @classmethod
+    def _calm(cls, email: str) -> str:
+        if "!" in email:
+            raise ValueError(f"{email} shouts")
+        return email
 
 
 def received(event: IntegrationEvent, *upcasters: Upcaster) -> Received:
@@ -129,6 +136,7 @@ def test_what_does_not_fit_the_newer_version_is_told_by_its_path() -> None:
     [
         lambda data: {**data, "number": int(data["email"])},
         lambda data: {**data, "number": data["email"]},
+        lambda data: {**data, "number": 1, "email": data["email"] + "!"},
         lambda data: {**data, "email": {data["email"]: 1}},
     ],
 )

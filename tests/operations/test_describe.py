@@ -2,13 +2,14 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import date
 
-from contracts import Deprecation, IntegrationEvent, event_topic
+from contracts import Deprecation, IntegrationEvent, event_topic, upcaster
 from mediator import (
     Command,
     CommandHandler,
     DomainEvent,
     DomainEventHandler,
     IntegrationEventConverter,
+    IntegrationEventHandler,
     Query,
     QueryHandler,
     StreamQuery,
@@ -95,16 +96,27 @@ class PricedConverter(IntegrationEventConverter[Opened, PricedV1]):
         return PricedV1()
 
 
-def test_the_report_shows_what_is_deprecated() -> None:
+class Answered(IntegrationEventHandler[PricedV2]):
+    async def handle(self, event: PricedV2) -> None: ...
+
+
+def test_the_report_shows_what_is_deprecated_and_who_still_makes_and_reads_it() -> None:
     bank = module_of("bank", Opened, PricedConverter)
-    mail = module_of("mail", listener("Send", writes, PricedV1 | RatedV1))
+    mail = module_of(
+        "mail", listener("Send", writes, PricedV1 | RatedV1), Answered, upcaster(PricedV1, PricedV2)(lambda data: data)
+    )
 
     report = app_of(bank, mail).describe().splitlines()
 
-    priced = "PricedV1 (test.bank.public.prices.v1, deprecated since 2026-03-01 until 2026-09-01, use PricedV2)"
-    assert f"    PricedConverter -> {priced}" in report
-    rated = "RatedV1 (test.bank.public.rates.v1, deprecated since 2026-03-01)"
-    assert f"  handler mail.send <- {priced}, {rated}" in report
+    start = next(number for number, line in enumerate(report) if line.startswith("deprecated "))
+    assert report[start:] == [
+        "deprecated PricedV1 since 2026-03-01 until 2026-09-01, use PricedV2",
+        "  made by bank: PricedConverter",
+        "  read by mail.send",
+        "  read by mail.answered",
+        "deprecated RatedV1 since 2026-03-01, of team-rates",
+        "  read by mail.send",
+    ]
 
 
 def test_the_report_shows_who_handles_what_and_what_stays_inside() -> None:

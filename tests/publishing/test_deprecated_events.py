@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,8 +67,9 @@ def told(logs: list[Any]) -> list[Any]:
     return [line for line in logs if line["event"].startswith("deprecated_event.")]
 
 
-async def test_its_publisher_is_told_once_for_each_class(make_app: AppFactory, logs: list[Any]) -> None:
-    async with make_app(module_of("bank"), module_of("other"), runtime=Runtime(now=Clock(DURING))) as app:
+async def test_its_publisher_is_told_once_for_each_class(make_app: AppFactory, logs: list[Any], tmp_path: Path) -> None:
+    other = module_of("other", database=f"sqlite+aiosqlite:///{tmp_path / 'other.db'}")
+    async with make_app(module_of("bank"), other, runtime=Runtime(now=Clock(DURING))) as app:
         for module in ("bank", "other", "bank"):
             async with app.unit_of_work(module) as uow:
                 uow.publish(PricedV1(), PricedV1(), FactV1(what=""))
