@@ -9,9 +9,12 @@ Publishers and readers import the same contracts package and share nothing more.
 is refused when it is defined, with a `ContractError` that says what, where and what to do.
 """
 
+from contracts.advice import ContractWarning
 from contracts.canonical import canonical_key
+from contracts.deprecation import Deprecation
 from contracts.errors import (
     ContractError,
+    DeprecationError,
     NotSimpleError,
     PartitionKeyError,
     ReservedFieldError,
@@ -22,17 +25,25 @@ from contracts.errors import (
 from contracts.events import IntegrationEvent
 from contracts.identifiers import uuid7
 from contracts.keys import PartitionKey, partition_key_of
+from contracts.masking import masked
+from contracts.open_enum import OpenEnum
+from contracts.sensitive import Sensitive, sensitive_fields
 from contracts.simple import check_simple
 from contracts.topics import Topic, event_topic, has_topic, topic_of
 from contracts.upcasting import Upcaster, upcaster
 
 __all__ = [
     "ContractError",
+    "ContractWarning",
+    "Deprecation",
+    "DeprecationError",
     "IntegrationEvent",
     "NotSimpleError",
+    "OpenEnum",
     "PartitionKey",
     "PartitionKeyError",
     "ReservedFieldError",
+    "Sensitive",
     "Topic",
     "TopicError",
     "UnresolvedTypeError",
@@ -42,7 +53,9 @@ __all__ = [
     "check_simple",
     "event_topic",
     "has_topic",
+    "masked",
     "partition_key_of",
+    "sensitive_fields",
     "topic_of",
     "upcaster",
     "uuid7",

@@ -34,9 +34,11 @@ from pydantic import (
     SkipValidation,
 )
 
-from contracts.annotations import is_alias, peel
+from contracts.annotations import ELEMENTS, MAPPINGS, is_alias, peel
 from contracts.errors import NotSimpleError, PartitionKeyError, UnresolvedTypeError
 from contracts.keys import is_mark
+from contracts.open_enum import OpenEnum
+from contracts.sensitive import Sensitive, is_sensitive
 
 __all__ = ["check_simple"]
 
@@ -44,9 +46,7 @@ _VALUES: frozenset[Any] = frozenset(
     {str, int, bool, None, type(None), UUID, AwareDatetime, date, PastDate, FutureDate, time, timedelta}
 )
 _BYPASSES: tuple[Any, ...] = (Json, SkipValidation)
-_ELEMENTS: frozenset[Any] = frozenset({list, set, frozenset, tuple})
-_MAPPINGS: frozenset[Any] = frozenset({dict, collections.abc.Mapping})
-_CONTAINERS = _ELEMENTS | _MAPPINGS
+_CONTAINERS = ELEMENTS | MAPPINGS
 _ADDRESS_MODULES = frozenset({"pydantic.networks", "ipaddress"})
 _NAIVE: frozenset[Any] = frozenset({datetime, NaiveDatetime, PastDatetime, FutureDatetime})
 
@@ -98,6 +98,8 @@ class _Walk:
             raise self._misplaced(path)
         if any(type(item) in _BYPASSES or item in _BYPASSES for item in (*metadata, *inner)):
             raise self._fault(path, "what validation takes is not what JSON carries", "annotate the plain type alone")
+        if any(item is Sensitive for item in (*metadata, *inner)):
+            raise self._fault(path, "this Sensitive has no brackets", "write Sensitive()")
         match get_origin(bare):
             case types.UnionType | typing.Union:
                 for argument in get_args(bare):
@@ -113,7 +115,7 @@ class _Walk:
         arguments = get_args(bare)
         if not arguments and bare != tuple[()]:
             raise self._fault(path, *_why(get_origin(bare)))
-        if get_origin(bare) in _MAPPINGS:
+        if get_origin(bare) in MAPPINGS:
             self._visit_key(arguments[0], f"{path}{{key}}")
             self._visit(arguments[1], f"{path}{{}}", owner)
             return
@@ -135,6 +137,10 @@ class _Walk:
         for value in values:
             if not isinstance(value, str | int | Enum | None):
                 raise self._fault(path, f"the literal {value!r} is not a plain value", "use str, int, bool or None")
+            if isinstance(value, OpenEnum):
+                raise self._fault(
+                    path, f"a literal of {type(value).__name__} is closed", "use the enum, or text literals"
+                )
             if isinstance(value, Enum):
                 self._visit_enum(type(value), path)
 
@@ -149,6 +155,8 @@ class _Walk:
         bare, inner = peel(annotation)
         if any(map(is_mark, inner)):
             raise self._misplaced(path)
+        if any(map(is_sensitive, inner)):
+            raise self._fault(path, "a key cannot be masked", "mark the whole mapping: Annotated[dict[…], Sensitive()]")
         if not _is_text(bare):
             raise self._fault(path, f"{_name(bare)} cannot be a key in JSON", "use str keys, or a list of models")
 
