@@ -10,8 +10,10 @@ is refused when it is defined, with a `ContractError` that says what, where and 
 """
 
 from contracts.canonical import canonical_key
+from contracts.deprecation import Deprecation
 from contracts.errors import (
     ContractError,
+    DeprecationError,
     NotSimpleError,
     PartitionKeyError,
     ReservedFieldError,
@@ -22,17 +24,23 @@ from contracts.errors import (
 from contracts.events import IntegrationEvent
 from contracts.identifiers import uuid7
 from contracts.keys import PartitionKey, partition_key_of
+from contracts.open_enum import OpenEnum
+from contracts.sensitive import Sensitive, sensitive_fields
 from contracts.simple import check_simple
 from contracts.topics import Topic, event_topic, has_topic, topic_of
 from contracts.upcasting import Upcaster, upcaster
 
 __all__ = [
     "ContractError",
+    "Deprecation",
+    "DeprecationError",
     "IntegrationEvent",
     "NotSimpleError",
+    "OpenEnum",
     "PartitionKey",
     "PartitionKeyError",
     "ReservedFieldError",
+    "Sensitive",
     "Topic",
     "TopicError",
     "UnresolvedTypeError",
@@ -43,6 +51,7 @@ __all__ = [
     "event_topic",
     "has_topic",
     "partition_key_of",
+    "sensitive_fields",
     "topic_of",
     "upcaster",
     "uuid7",

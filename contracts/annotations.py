@@ -2,16 +2,26 @@
 
     peel(Annotated[UUID, PartitionKey()])   → UUID, (PartitionKey(order=0),)
     peel(NewType("Sku", str))               → str, ()
+    list(alternatives(Sku | None))          → [(str, ()), (NoneType, ())]
+    elements(tuple[int, str])               → (int, str)
+    values(dict[str, int])                  → (int,)
 
 `Annotated`, `NewType` and `type` aliases may wrap each other in any order.
 """
 
-from collections.abc import Iterable
-from typing import Annotated, Any, get_args, get_origin
+import collections.abc
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-__all__ = ["is_alias", "peel"]
+__all__ = ["ELEMENTS", "MAPPINGS", "alternatives", "complete", "elements", "is_alias", "is_model", "peel", "values"]
+
+ELEMENTS: frozenset[Any] = frozenset({list, set, frozenset, tuple})
+MAPPINGS: frozenset[Any] = frozenset({dict, collections.abc.Mapping})
 
 
 def peel(annotation: Any) -> tuple[Any, tuple[object, ...]]:
@@ -29,6 +39,38 @@ def peel(annotation: Any) -> tuple[Any, tuple[object, ...]]:
             annotation = annotation.__supertype__
         else:
             return annotation, metadata
+
+
+def alternatives(annotation: Any, metadata: tuple[object, ...] = ()) -> Iterator[tuple[Any, tuple[object, ...]]]:
+    """The bare types that a value may have, each with all that was wrapped around it."""
+    bare, inner = peel(annotation)
+    if get_origin(bare) in (types.UnionType, typing.Union):
+        for argument in get_args(bare):
+            yield from alternatives(argument, (*metadata, *inner))
+    else:
+        yield bare, (*metadata, *inner)
+
+
+def elements(bare: Any) -> tuple[Any, ...]:
+    """What a sequence or set is made of; nothing for any other type."""
+    found = get_args(bare) if get_origin(bare) in ELEMENTS else ()
+    return tuple(argument for argument in found if argument is not Ellipsis)
+
+
+def values(bare: Any) -> tuple[Any, ...]:
+    """What a mapping leads to; nothing for any other type."""
+    return get_args(bare)[1:] if get_origin(bare) in MAPPINGS else ()
+
+
+def is_model(bare: Any) -> TypeGuard[type[BaseModel]]:
+    """Tell whether this is a pydantic model; a generic one counts as soon as it is given its types."""
+    return isinstance(bare, type) and get_origin(bare) is None and issubclass(bare, BaseModel)
+
+
+def complete(model: type[BaseModel]) -> None:
+    """Follow forward references as far as they can be followed by now."""
+    if not model.__pydantic_fields_complete__:
+        model.model_rebuild(raise_errors=False)
 
 
 def is_alias(annotation: Any) -> bool:

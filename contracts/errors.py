@@ -2,6 +2,7 @@
 
     ContractError
     ├── TopicError               the class states no topic, or one that cannot be an address
+    ├── DeprecationError         a deprecation that ends before it begins, or leads nowhere
     ├── PartitionKeyError        a key field cannot be a key, or a value has no canonical form
     ├── ReservedFieldError       a contract redefines event_id, occurred_on or correlation_id
     ├── NotSimpleError           a field carries something that is not a plain value
@@ -14,6 +15,7 @@ ValidationError. None of them is a ValueError: pydantic would swallow it into a 
 
 __all__ = [
     "ContractError",
+    "DeprecationError",
     "NotSimpleError",
     "PartitionKeyError",
     "ReservedFieldError",
@@ -38,6 +40,10 @@ class ContractError(Exception):
 
 class TopicError(ContractError):
     """A topic is missing, or cannot be part of an address."""
+
+
+class DeprecationError(ContractError):
+    """A deprecation has no days that make sense, or names a replacement that is none."""
 
 
 class PartitionKeyError(ContractError):

@@ -34,7 +34,7 @@ from pydantic import (
     SkipValidation,
 )
 
-from contracts.annotations import is_alias, peel
+from contracts.annotations import ELEMENTS, MAPPINGS, is_alias, peel
 from contracts.errors import NotSimpleError, PartitionKeyError, UnresolvedTypeError
 from contracts.keys import is_mark
 
@@ -44,9 +44,7 @@ _VALUES: frozenset[Any] = frozenset(
     {str, int, bool, None, type(None), UUID, AwareDatetime, date, PastDate, FutureDate, time, timedelta}
 )
 _BYPASSES: tuple[Any, ...] = (Json, SkipValidation)
-_ELEMENTS: frozenset[Any] = frozenset({list, set, frozenset, tuple})
-_MAPPINGS: frozenset[Any] = frozenset({dict, collections.abc.Mapping})
-_CONTAINERS = _ELEMENTS | _MAPPINGS
+_CONTAINERS = ELEMENTS | MAPPINGS
 _ADDRESS_MODULES = frozenset({"pydantic.networks", "ipaddress"})
 _NAIVE: frozenset[Any] = frozenset({datetime, NaiveDatetime, PastDatetime, FutureDatetime})
 
@@ -113,7 +111,7 @@ class _Walk:
         arguments = get_args(bare)
         if not arguments and bare != tuple[()]:
             raise self._fault(path, *_why(get_origin(bare)))
-        if get_origin(bare) in _MAPPINGS:
+        if get_origin(bare) in MAPPINGS:
             self._visit_key(arguments[0], f"{path}{{key}}")
             self._visit(arguments[1], f"{path}{{}}", owner)
             return

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from contracts.errors import TopicError
+from contracts.deprecation import Deprecation
+from contracts.errors import DeprecationError, TopicError
 from contracts.events import IntegrationEvent
 from contracts.naming import kebab_case, plural, wire_name
 
@@ -45,6 +46,9 @@ class Topic:
     internal: bool
     name: str
     local: bool = False
+    owner: str = ""
+    """Who answers for the event, such as a team; no part of any address."""
+    deprecated: Deprecation | None = None
 
     def __post_init__(self) -> None:
         _require(_SEGMENT, self.domain, "domain", "use one segment of a-z, 0-9 and single hyphens, such as 'ordering'")
@@ -104,12 +108,15 @@ def event_topic(
     local: bool = False,
     pluralize: bool = True,
     name: str | None = None,
+    owner: str = "",
+    deprecated: Deprecation | None = None,
 ) -> Callable[[type[E]], type[E]]:
     """State the topic of an integration event; a subclass must state its own.
 
     A text is the topic itself, in lower case. An entity class gives its name in kebab case, in the plural unless
     `pluralize` is false. `name` replaces the wire name, which is the event's class name without suffix and version.
-    What is `local` is handled within the application that publishes it, and never goes to a broker.
+    What is `local` is handled within the application that publishes it, and never goes to a broker. `owner` says who
+    answers for the event, and `deprecated` that another takes its place.
     """
 
     def decorate(event_class: type[E]) -> type[E]:
@@ -122,10 +129,13 @@ def event_topic(
                 internal=internal,
                 local=local,
                 name=wire_name(event_class.__name__) if name is None else name,
+                owner=owner,
+                deprecated=deprecated,
             )
-        except TopicError as error:
+            _check_replacement(event_class, stated)
+        except (TopicError, DeprecationError) as error:
             where = f"{event_class.__module__}.{event_class.__qualname__}, {error.where}"
-            raise TopicError(where, error.problem, error.advice) from None
+            raise type(error)(where, error.problem, error.advice) from None
         setattr(event_class, _ATTRIBUTE, stated)
         return event_class
 
@@ -147,6 +157,21 @@ def topic_of(event_class: type[IntegrationEvent]) -> Topic:
         )
     topic: Topic = vars(event_class)[_ATTRIBUTE]
     return topic
+
+
+def _check_replacement(event_class: type[IntegrationEvent], stated: Topic) -> None:
+    replacement = stated.deprecated.replacement if stated.deprecated else None
+    if replacement is None:
+        return
+    where = f"its replacement {replacement.__qualname__}"
+    if replacement is event_class:
+        raise DeprecationError(where, "it is the event itself", "name the event to use instead")
+    if not has_topic(replacement):
+        raise DeprecationError(where, "it states no topic", "decorate it with @event_topic, above this class")
+    other = topic_of(replacement)
+    if other.type == stated.type and other.version_number <= stated.version_number:
+        what = f"{other.version or 'no version'} is not newer than {stated.version or 'no version'}"
+        raise DeprecationError(where, what, "name a newer version, or another event")
 
 
 def _topic_text(topic: str | type, *, pluralize: bool) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from contracts import (
     ContractError,
+    DeprecationError,
     NotSimpleError,
     PartitionKeyError,
     ReservedFieldError,
@@ -17,6 +18,7 @@ from contracts import (
 ERRORS = [
     ContractError("here", "it is wrong", "mend it"),
     TopicError("here", "it is wrong", "mend it"),
+    DeprecationError("here", "it is wrong", "mend it"),
     PartitionKeyError("here", "it is wrong", "mend it"),
     UpcasterError("here", "it is wrong", "mend it"),
     ReservedFieldError("here", "event_id", "it is wrong", "mend it"),
