@@ -12,9 +12,10 @@ validator, is left out, and the document says so.
 """
 
 import json
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from hashlib import sha256
+from operator import ge, gt, le, lt
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,12 @@ from mediator.operations.documents.shapes import Kind, Shape, in_json, in_order,
 
 __all__ = ["example_of"]
 
+_LIMITS: Mapping[str, Callable[[Decimal, Decimal], bool]] = {
+    "minimum": ge,
+    "exclusiveMinimum": gt,
+    "maximum": le,
+    "exclusiveMaximum": lt,
+}
 _MOMENT = "2026-01-31T09:30:00.125000Z"
 _MADE_UP: Mapping[Kind, Any] = {
     "moment": _MOMENT,
@@ -111,7 +118,7 @@ def _made_up(shape: Shape, path: str) -> Any:  # noqa: PLR0911 - one line for ea
         case "number":
             return float(_number(node, Decimal("1.5")))
         case "decimal":
-            return str(_number(node, Decimal("19.90")))
+            return format(_number(node, Decimal("19.90")), "f")
         case kind:
             return _MADE_UP[kind]
 
@@ -157,17 +164,22 @@ def _text(node: Mapping[str, Any], path: str) -> str:
 
 
 def _number(node: Mapping[str, Any], usual: Decimal) -> Decimal:
-    step = Decimal(str(node.get("multipleOf", 0)))
+    """The usual one if it fits, else the first that does of those near the limits."""
+    limits = {name: Decimal(str(node[name])) for name in _LIMITS if name in node}
+    step = Decimal(str(node["multipleOf"])) if "multipleOf" in node else None
+    width = step or Decimal(1)
+    near = [
+        usual,
+        *limits.values(),
+        *(limit + width for limit in limits.values()),
+        *(limit - width for limit in limits.values()),
+    ]
+    if len(limits) > 1:
+        near.append(sum(limits.values(), Decimal(0)) / len(limits))
+    if step is not None:
+        near = [
+            (one / step).to_integral_value(rounding) * step for one in near for rounding in (ROUND_CEILING, ROUND_FLOOR)
+        ]
     places = node.get("decimalPlaces")
-    least = node.get("minimum", node.get("exclusiveMinimum"))
-    most = node.get("maximum", node.get("exclusiveMaximum"))
-    low = None if least is None else Decimal(str(least)) + (0 if "minimum" in node else step or 1)
-    high = None if most is None else Decimal(str(most)) - (0 if "maximum" in node else step or 1)
-    number = usual if places is None else round(usual, places)
-    if low is not None and number < low:
-        number = low
-    if high is not None and number > high:
-        number = high
-    if step:
-        number = -(-number // step) * step
-    return number
+    near = near if places is None else [round(one, places) for one in near]
+    return next((one for one in near if all(_LIMITS[name](one, limit) for name, limit in limits.items())), usual)

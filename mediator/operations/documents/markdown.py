@@ -66,7 +66,7 @@ def sections(event: EventDocument, documents: EventDocuments) -> Iterator[str]:
     yield from paragraphs(event.description)
     yield from _table(("what", "value"), _facts(event))
     yield from ("## Fields", "")
-    yield from _table(("field", "type", "presence", "description"), _rows(event))
+    yield from _table(("field", "type", "presence", "more", "description"), _rows(event))
     yield from ("## Example", "")
     if event.example is None:
         yield from ("None could be made up that the contract accepts: write one in the contract, as `examples`.", "")
@@ -126,12 +126,11 @@ def _facts(event: EventDocument) -> Iterator[tuple[str, str]]:
 
 def _rows(event: EventDocument) -> Iterator[tuple[str, ...]]:
     for field in event.fields:
-        said = [escaped(field.description)] if field.description else []
-        said += [escaped(limit) for limit in field.constraints]
-        said += [f"default {code(field.default)}"] if field.default and field.presence == "optional" else []
-        said += [f"part {field.key} of the partition key"] if field.key else []
-        said += ["**sensitive**"] if field.sensitive else []
-        yield code(field.path), escaped(field.type), field.presence, "; ".join(said)
+        more = [f"part {field.key} of the partition key"] if field.key else []
+        more += ["**sensitive**"] if field.sensitive else []
+        more += [escaped(limit) for limit in field.constraints]
+        more += [f"default {code(field.default)}"] if field.default and field.presence == "optional" else []
+        yield code(field.path), escaped(field.type), field.presence, "; ".join(more), escaped(field.description)
 
 
 def _size(event: EventDocument) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft7Validator, Draft202012Validator
+from jsonschema import Draft7Validator
 
 from mediator.errors import SettingsError
 from mediator.operations.documents.asyncapi import asyncapi, asyncapi_files
@@ -163,13 +163,3 @@ def test_language_without_events_is_valid() -> None:
 def test_unknown_module_is_refused() -> None:
     with pytest.raises(SettingsError, match="use one of ordering, inventory"):
         asyncapi(sample(), module="shipping")
-
-
-def test_schema_files_are_valid_and_fit_their_examples() -> None:
-    from mediator.operations.documents.schemas import json_schema
-
-    for event in (*sample().events, *language().events):
-        schema = json_schema(event)
-        Draft202012Validator.check_schema(schema)
-        assert event.example is not None
-        assert list(Draft202012Validator(schema).iter_errors(dict(event.example))) == [], event.slug
