@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema
 
 from contracts.annotations import alternatives, complete, elements, is_alias, is_model, values
 
-__all__ = ["Sensitive", "is_sensitive", "sensitive_fields"]
+__all__ = ["Sensitive", "hides", "is_sensitive", "sensitive_fields"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,11 @@ def is_sensitive(metadata: object) -> bool:
 def sensitive_fields(event_class: type[BaseModel]) -> tuple[str, ...]:
     """The paths of what is marked, in the order of the fields; a model within itself is entered once."""
     return tuple(dict.fromkeys(_in_model(event_class, "", ())))
+
+
+def hides(annotation: Any) -> bool:
+    """Whether anything of a value of this type is sensitive."""
+    return next(_in_type(annotation, (), "", ()), None) is not None
 
 
 def _in_model(model: type[BaseModel], path: str, above: tuple[Any, ...]) -> Iterator[str]:

@@ -76,6 +76,11 @@ class Topic:
         return f"{self.domain}.{self.name}"
 
     @property
+    def full_type(self) -> str:
+        """Type and version, as an envelope names them."""
+        return f"{self.type}.{self.version}" if self.version else self.type
+
+    @property
     def version_number(self) -> int:
         """The version as a number; 0 when there is none."""
         return int(self.version[1:] or 0)

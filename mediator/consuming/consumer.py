@@ -212,6 +212,7 @@ class Consumer:
         except UnreadableMessageError as error:
             await self._bury(open_delivery, error)
         else:
+            self._reader.count(received)
             self._runtime.reached("consumer.parsed")
             await self._hand_out(received, open_delivery)
 

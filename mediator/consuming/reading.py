@@ -21,6 +21,7 @@ from mediator.messaging.envelope import LONGEST_TEXT
 from mediator.messaging.foreign import ForeignSettings, in_binary_mode
 from mediator.messaging.limits import Limits
 from mediator.messaging.transport import Delivery
+from mediator.observability import Counters
 from mediator.storage.database import Database
 from mediator.storage.inbox import Claim, InboxTable
 from mediator.storage.parked import DEAD, ParkedTable
@@ -49,10 +50,11 @@ class Reader:
         database: Database,
         runtime: Runtime,
         died: Callable[[str, UUID], Awaitable[None]],
+        counters: Counters,
     ) -> None:
         self._subscriber_id, self._runtime = reading_subscriber(module), runtime
         self._catalog, self._limits, self._database, self._died = catalog, limits, database, died
-        self._foreign = foreign
+        self._foreign, self._counters = foreign, counters
         self._inbox, self._parked = InboxTable(database.tables), ParkedTable(database)
 
     def read(self, delivery: Delivery) -> Received:
@@ -72,6 +74,11 @@ class Reader:
         now = self._runtime.now()
         envelope = from_headers(delivery.topic, headers, body, key=key if is_text else None, arrived=now)
         return Received(envelope, self._catalog, self._limits)
+
+    def count(self, received: Received) -> None:
+        """Count what was ignored of an arrival; its retries are read again, and say nothing new."""
+        if ignored := received.unknown_fields():
+            self._counters.add("unknown_field_ignored", received.entry.topic.full_type, ignored)
 
     async def announce(self, subscriber_id: str, event_id: UUID) -> None:
         """Tell the application that a parked delivery cannot be read any more."""

@@ -52,7 +52,14 @@ class ModuleListening:
         self._idempotent = IdempotentConsumer(services.database, parking, services.open, runtime, counters)
         self._group_commit = GroupCommit(parking, services.open, runtime, self._idempotent)
         self._reader = Reader(
-            module, registry.catalog, settings.limits, settings.foreign, services.database, runtime, services.died
+            module,
+            registry.catalog,
+            settings.limits,
+            settings.foreign,
+            services.database,
+            runtime,
+            services.died,
+            counters,
         )
         self.consumers: dict[str, Consumer] = {}
         """By group."""

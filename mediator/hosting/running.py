@@ -19,6 +19,7 @@ from mediator.hosting.composition import Composition
 from mediator.hosting.listening import ModuleListening
 from mediator.hosting.services import DatabaseServices
 from mediator.hosting.settings import MediatorSettings, Role
+from mediator.messaging.deprecations import Deprecations
 from mediator.messaging.lineage import Lineage
 from mediator.messaging.patterns import is_wild
 from mediator.messaging.supervision import shielded, together
@@ -68,6 +69,7 @@ class Running:
         registry = composition.registry
         self.pauses = Pauses(databases[registry.modules[0]], self.named, self.wake)
         dispatcher = DomainEventDispatcher(registry, composition.plan)
+        deprecations = Deprecations(runtime.now, counters)
         by_database = {
             id(database): DatabaseServices(
                 database,
@@ -80,6 +82,7 @@ class Running:
                 self._wake_retries,
                 died,
                 composition.publishing_middleware,
+                deprecations,
                 self.pauses.active,
             )
             for database in databases.values()

@@ -13,6 +13,7 @@ from mediator.clock import Runtime
 from mediator.consuming.failures import failure_facts
 from mediator.errors import UsageError
 from mediator.hosting.settings import MediatorSettings
+from mediator.messaging.deprecations import Deprecations
 from mediator.messaging.handling import Build
 from mediator.messaging.lineage import Lineage
 from mediator.messaging.registry import Registry
@@ -64,6 +65,7 @@ class DatabaseServices:
         wake_retries: Callable[[], None],
         died: Callable[["DatabaseServices", str, UUID], Awaitable[None]],
         middleware: Sequence[Build],
+        deprecations: Deprecations,
         paused: Collection[str],
     ) -> None:
         self.database = database
@@ -98,6 +100,7 @@ class DatabaseServices:
             registry.environment,
             settings.limits,
             database.tables,
+            deprecations,
             with_cap=settings.foreign.cap_headers,
         )
         # Long enough to be asked what became of a commit, whoever relays and cleans meanwhile.

@@ -14,8 +14,11 @@ from pydantic import ValidationError
 
 from contracts import IntegrationEvent, Topic, Upcaster, topic_of
 from mediator.errors import UnreadableMessageError
+from mediator.messaging.disclosure import cause, refused, told
 from mediator.messaging.envelope import Envelope
 from mediator.messaging.limits import Limits, read_json
+from mediator.messaging.unknown_fields import UnknownFields
+from mediator.messaging.upcasting import upcast
 
 __all__ = ["EventCatalog", "EventType", "Received", "content_hash"]
 
@@ -37,7 +40,7 @@ class EventCatalog:
     def __init__(
         self, events: Iterable[type[IntegrationEvent]], upcasters: Iterable[Upcaster], environment: str
     ) -> None:
-        self.environment = environment
+        self.environment, self.unknown_fields = environment, UnknownFields()
         self._by_class: dict[type[IntegrationEvent], EventType] = {}
         self._by_name: dict[tuple[str, str], EventType] = {}
         for event_class in events:
@@ -106,6 +109,10 @@ class Received:
         self._events: dict[type[IntegrationEvent], IntegrationEvent] = {}
         self.as_class(self.entry.event_class)
 
+    def unknown_fields(self) -> int:
+        """How many fields its publisher sent, nested ones too, that the contract here does not know."""
+        return self._catalog.unknown_fields.count(self.as_class(self.entry.event_class), self._data)
+
     def readable_as(self, wanted: type[IntegrationEvent]) -> bool:
         """Whether the event is of class `wanted`, or upcasters lead there."""
         return self._catalog.path(self.entry.event_class, wanted) is not None
@@ -115,31 +122,28 @@ class Received:
         if wanted not in self._events:
             try:
                 event = wanted.model_validate_json(self._body_for(wanted))
+            except UnreadableMessageError:
+                raise
             except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                where = ".".join(str(part) for part in first["loc"]) or "body"
-                more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-                raise UnreadableMessageError("schema", where, f"{first['msg']}{more}") from error
-            except Exception as error:
-                # A contract's validator or an upcaster that does not expect such values: never a reason to stop.
-                what = f"{type(error).__name__}: {error}"
-                raise UnreadableMessageError("schema", wanted.__qualname__, what) from error
+                raise UnreadableMessageError("schema", *refused(error, wanted)) from cause(error, wanted)
+            except Exception as error:  # noqa: BLE001 - raised as another
+                # A contract's validator that does not expect such values, or an upcaster that gives what is no JSON.
+                known = self.entry.event_class, wanted
+                raise UnreadableMessageError("schema", wanted.__qualname__, told(error, *known)) from cause(
+                    error, *known
+                )
             if event.event_id != self.envelope.event_id:
                 raise UnreadableMessageError("identity", "event_id", "differs from the id in the headers")
             self._events[wanted] = event
         return self._events[wanted]
 
     def _body_for(self, wanted: type[IntegrationEvent]) -> bytes:
-        data, body = self._data, self.envelope.body
-        upcasters = self._catalog.path(self.entry.event_class, wanted) or ()
-        for upcaster in upcasters:
-            data = upcaster.function(dict(data))
+        path = self._catalog.path(self.entry.event_class, wanted) or ()
+        data = upcast(self.envelope.body, path) if path else self._data
         lacking = {} if data.keys() >= _ALWAYS else self._lacking(data, wanted)
-        if lacking:
-            data = {**data, **lacking}
-        if upcasters or lacking:
-            body = json.dumps(data, allow_nan=False).encode()
-        return body
+        if not path and not lacking:
+            return self.envelope.body
+        return json.dumps({**data, **lacking}, allow_nan=False).encode()
 
     def _lacking(self, data: Mapping[str, Any], wanted: type[IntegrationEvent]) -> Mapping[str, str | None]:
         """What every event of ours carries in its body, and somebody else's has in its headers only."""

@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 from uuid import UUID, uuid5
 
 from mediator.errors import UnreadableMessageError
-from mediator.messaging.envelope import LONGEST_TEXT, Envelope
+from mediator.messaging.envelope import DEPRECATION_HEADERS, LONGEST_TEXT, Envelope
 from mediator.messaging.patterns import is_address
 
 __all__ = ["FOREIGN_ID", "encoded", "from_headers", "to_headers"]
@@ -59,6 +59,8 @@ def to_headers(envelope: Envelope) -> dict[str, str]:
         "ce-type": f"{envelope.type}.{envelope.version}" if envelope.version else envelope.type,
         "ce-time": envelope.occurred_on.astimezone(UTC).isoformat(),
     }
+    for header, text in envelope.deprecation.items():
+        headers[header] = _quoted(text)
     for header, field in _EXTENSIONS.items():
         value: str | None = getattr(envelope, field)
         if value is not None:
@@ -122,6 +124,7 @@ def from_headers(
         causation_id=extensions.get("causation_id"),
         traceparent=extensions.get("traceparent"),
         callback=callback,
+        deprecation={name: _decoded(name, headers[name]) for name in DEPRECATION_HEADERS if name in headers},
     )
 
 

@@ -12,10 +12,12 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-__all__ = ["LONGEST_TEXT", "Envelope", "headers_column"]
+__all__ = ["DEPRECATION_HEADERS", "LONGEST_TEXT", "Envelope", "headers_column"]
 
 LONGEST_TEXT = 200
 """Characters that the tables hold of a key or a correlation."""
+
+DEPRECATION_HEADERS = ("ce-deprecated", "ce-deprecationfrom", "ce-deprecationsunset", "ce-replacedby")
 
 _CALLBACK = "ce-callback"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -45,6 +47,8 @@ class Envelope:
     """Full address for the answers."""
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     """The publisher's own headers."""
+    deprecation: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    """What it says of its own deprecation: some of `DEPRECATION_HEADERS`."""
 
     handed_over: int = field(default=0, compare=False)
     """How often it was handed to the transport before without an outcome; stays in the process."""
@@ -52,7 +56,7 @@ class Envelope:
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> "Envelope":
         """The envelope that a row of the outbox holds; raises ValueError when somebody else has written to it."""
-        headers, callback = _headers(row["headers"])
+        headers, callback, deprecation = _headers(row["headers"])
         return cls(
             event_id=row["event_id"],
             topic=row["topic"],
@@ -67,19 +71,24 @@ class Envelope:
             traceparent=row["traceparent"],
             callback=callback,
             headers=headers,
+            deprecation=deprecation,
             handed_over=row["attempts"],
         )
 
 
-def headers_column(headers: Mapping[str, str], callback: str | None) -> str:
-    """What an outbox row keeps as headers: the publisher's own, and the callback under a name that none of them has."""
-    return json.dumps(dict(headers) if callback is None else {**headers, _CALLBACK: callback})
+def headers_column(
+    headers: Mapping[str, str], callback: str | None, deprecation: Mapping[str, str] = _NO_HEADERS
+) -> str:
+    """What an outbox row keeps as headers: the publisher's own, and the toolkit's under names that none of them has."""
+    own = {} if callback is None else {_CALLBACK: callback}
+    return json.dumps({**headers, **deprecation, **own})
 
 
-def _headers(text: str) -> tuple[Mapping[str, str], str | None]:
+def _headers(text: str) -> tuple[Mapping[str, str], str | None, Mapping[str, str]]:
     if text == "{}":
-        return _NO_HEADERS, None
+        return _NO_HEADERS, None, _NO_HEADERS
     headers = json.loads(text)
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise ValueError(f"its headers are no texts by name: {text[:200]}")
-    return headers, headers.pop(_CALLBACK, None)
+    deprecation = {name: headers.pop(name) for name in DEPRECATION_HEADERS if name in headers}
+    return headers, headers.pop(_CALLBACK, None), deprecation

@@ -45,6 +45,7 @@ def edited(
             causation_id=before.causation_id,
             traceparent=before.traceparent,
             callback=before.callback,
+            deprecation=before.deprecation,
             headers={**before.headers, "edited-from": str(before.event_id)},
         )
         received = Received(after, catalog, limits)

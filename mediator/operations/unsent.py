@@ -75,7 +75,7 @@ def _outbox_row(envelope: Envelope, delay: timedelta | None) -> Mapping[str, Any
         "version": envelope.version,
         "partition_key": envelope.key,
         "body": envelope.body,
-        "headers": headers_column(envelope.headers, envelope.callback),
+        "headers": headers_column(envelope.headers, envelope.callback, envelope.deprecation),
         "source": envelope.source,
         "occurred_on": envelope.occurred_on,
         "delay": None if delay is None else milliseconds(delay),

@@ -21,6 +21,8 @@ from mediator.application import Outgoing
 from mediator.errors import EventRefusedError, UnreadableMessageError
 from mediator.messaging.cap import cap_headers
 from mediator.messaging.cloudevents import to_headers
+from mediator.messaging.deprecations import Deprecations
+from mediator.messaging.disclosure import cause, told
 from mediator.messaging.envelope import LONGEST_TEXT, Envelope, headers_column
 from mediator.messaging.limits import Limits, read_json
 from mediator.messaging.lineage import Lineage
@@ -50,9 +52,16 @@ class OutboxWriter:
     """Makes outbox rows and inserts them."""
 
     def __init__(
-        self, application: str, environment: str, limits: Limits, tables: Tables, *, with_cap: bool = False
+        self,
+        application: str,
+        environment: str,
+        limits: Limits,
+        tables: Tables,
+        deprecations: Deprecations,
+        *,
+        with_cap: bool = False,
     ) -> None:
-        self._application, self._with_cap = application, with_cap
+        self._application, self._with_cap, self._deprecations = application, with_cap, deprecations
         self._environment = environment
         self._limits = limits
         self._insert = OutboxInsert(tables)
@@ -110,9 +119,10 @@ class OutboxWriter:
             "aggregate_id": origin.aggregate_id,
         }
         headers = {**(cap_headers(row, callback) if self._with_cap else {}), **outgoing.headers}
-        row["headers"] = headers_column(headers, callback)
+        deprecation = self._deprecations.published(type(event), topic)
+        row["headers"] = headers_column(headers, callback, deprecation)
         # The toolkit's own headers are short, unless percent-encoding makes them longer.
-        if headers or callback is not None or not f"{key}{event.correlation_id}".isascii():
+        if headers or deprecation or callback is not None or not f"{key}{event.correlation_id}".isascii():
             self._check_headers(row, headers)
         return row
 
@@ -148,11 +158,12 @@ class OutboxWriter:
             read_json(body, self._limits)
             event.model_validate_json(body)
         except PydanticSerializationError as error:
-            raise EventRefusedError(name, str(error), "Use values that JSON can hold") from error
+            kind = type(event)
+            raise EventRefusedError(name, told(error, kind), "Use values that JSON can hold") from cause(error, kind)
         except ValidationError as error:
-            raise EventRefusedError(
-                name, f"receivers refuse it: {error}", "Use values that the contract allows"
-            ) from error
+            kind = type(event)
+            what = f"receivers refuse it: {told(error, kind)}"
+            raise EventRefusedError(name, what, "Use values that the contract allows") from cause(error, kind)
         except UnreadableMessageError as error:
             what = f"receivers refuse it ({error.reason}) at {error.where}: {error.what}"
             raise EventRefusedError(name, what, "Publish less, or a reference") from error

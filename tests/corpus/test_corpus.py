@@ -15,6 +15,7 @@ from mediator.messaging.catalog import EventCatalog
 from mediator.messaging.foreign import ForeignSettings
 from mediator.messaging.limits import Limits
 from mediator.messaging.transport import Delivery
+from mediator.observability import Counters
 from mediator.storage.database import Database
 from tests.corpus.cases import CASES, FINE, FOLDERS, Case, carried
 from tests.corpus.events import EVENTS, NEWEST, UPCASTERS
@@ -36,6 +37,7 @@ READER = Reader(
     Database("sqlite+aiosqlite://"),
     Runtime(),
     nobody,
+    Counters(),
 )
 
 
