@@ -95,7 +95,7 @@ def test_toolkit_says_what_it_needs(dist: Path) -> None:
     assert facts["License-Expression"] == "MIT"
     assert {"mediator-contracts<0.2,>=0.1.0", "injector>=0.24"} <= needs.keys()
     databases, brokers = {"mysql", "postgresql", "psycopg", "sqlite"}, {"kafka", "nats", "rabbitmq", "redis"}
-    assert set(facts.get_all("Provides-Extra") or ()) == databases | brokers | {"alembic", "sample"}
+    assert set(facts.get_all("Provides-Extra") or ()) == databases | brokers | {"alembic", "docs", "sample"}
 
 
 def test_contracts_need_pydantic_alone(dist: Path) -> None:

@@ -111,7 +111,7 @@ class EventDocument:
             return f"superseded by {self.newer}" if self.newer else "current"
         until = f", not to be counted on from {self.deprecation.sunset}" if self.deprecation.sunset else ""
         instead = f"; use {self.replacement} instead" if self.replacement else ""
-        return f"deprecated since {self.deprecation.since}{until}{instead}"
+        return f"deprecated from {self.deprecation.since}{until}{instead}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,5 +239,4 @@ def _sorted(events: Iterable[type[IntegrationEvent]]) -> list[type[IntegrationEv
 
 
 def _slug(event: type[IntegrationEvent]) -> str:
-    topic = topic_of(event)
-    return f"{topic.type}.{topic.version}" if topic.version else topic.type
+    return topic_of(event).full_type

@@ -29,6 +29,10 @@ HEADERS: dict[str, Any] = {
         "ce-causationid": _text("What directly caused the event."),
         "ce-traceparent": _text("W3C trace context."),
         "ce-callback": _text("Address of the topic that answers go to."),
+        "ce-deprecated": _text("That the event should not be used any more.", const="true"),
+        "ce-deprecationfrom": _text("Since when.", format="date-time"),
+        "ce-deprecationsunset": _text("When nobody may count on it any more.", format="date-time"),
+        "ce-replacedby": _text("Wire name and version of the event to use instead."),
     },
     "required": ["content-type", "ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time"],
 }

@@ -9,25 +9,21 @@ It needs the extra `docs` (Jinja2).
 
 from base64 import b64encode
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from mediator.errors import SettingsError
 from mediator.operations.documents.events import EventDocuments
 from mediator.operations.documents.schemas import as_text, schema_id
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["html_pages"]
 
 
 def html_pages(documents: EventDocuments) -> dict[str, str]:
     """The index, and a page for each event."""
-    environment = Environment(
-        loader=PackageLoader("mediator.operations.documents"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = _environment()
     policy = (
         f"default-src 'none'; base-uri 'none'; form-action 'none'; "
         f"style-src {_hashed(environment, 'style.css')}; script-src {_hashed(environment, 'search.js')}"
@@ -43,6 +39,21 @@ def html_pages(documents: EventDocuments) -> dict[str, str]:
     return pages
 
 
-def _hashed(environment: Environment, name: str) -> str:
+def _environment() -> "Environment":
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise SettingsError("documents", "html", 'install the extra: pip install "mediator-toolkit[docs]"') from error
+    return Environment(
+        loader=PackageLoader("mediator.operations.documents"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _hashed(environment: "Environment", name: str) -> str:
     text = environment.get_template(name).render()
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

@@ -35,7 +35,7 @@ def test_event_says_what_the_catalog_asks_for() -> None:
         "schemaPath": "schema.json",
         "channels": [{"id": "shipping.public.parcels.v1"}],
         "deprecated": {
-            "message": "deprecated since 2026-03-01, not to be counted on from 2026-09-01; "
+            "message": "deprecated from 2026-03-01, not to be counted on from 2026-09-01; "
             "use shipping.parcel-sent.v2 instead",
             "date": "2026-03-01",
         },

@@ -110,7 +110,7 @@ def test_deprecation_says_since_when_until_when_and_what_instead() -> None:
 
     assert event.status == "deprecated"
     assert event.status_words == (
-        "deprecated since 2026-03-01, not to be counted on from 2026-09-01; use shipping.parcel-sent.v2 instead"
+        "deprecated from 2026-03-01, not to be counted on from 2026-09-01; use shipping.parcel-sent.v2 instead"
     )
 
 

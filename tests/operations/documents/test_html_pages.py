@@ -1,6 +1,7 @@
 """HTML pages need nothing but themselves, and what an author wrote is text in them."""
 
 import re
+import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
@@ -8,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mediator.errors import SettingsError
 from mediator.operations.documents.events import EventDocuments
 from mediator.operations.documents.html_pages import html_pages
 from tests.operations.documents.languages import HOSTILE, language, sample
@@ -156,7 +158,7 @@ def test_page_says_all_there_is_to_say() -> None:
 
     for said in (
         "A parcel left the house; it is on its way.",
-        "Deprecated since 2026-03-01, not to be counted on from 2026-09-01. Use shipping.parcel-sent.v2 instead.",
+        "Deprecated from 2026-03-01, not to be counted on from 2026-09-01. Use shipping.parcel-sent.v2 instead.",
         "{environment}.shipping.public.parcels.v1",
         "team-shipping",
         "tenant, then parcel_id",
@@ -176,3 +178,10 @@ def test_page_names_producers_and_consumers() -> None:
 
     assert "inventory: StockReservedConverter" in text
     assert "billing: billing.capture-payment" in text
+
+
+def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+
+    with pytest.raises(SettingsError, match=r"mediator-toolkit\[docs\]"):
+        html_pages(sample())

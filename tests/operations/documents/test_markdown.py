@@ -77,7 +77,7 @@ def test_page_says_all_there_is_to_say() -> None:
         "| topic | `{environment}.shipping.public.parcels.v1` |",
         "| owner | team-shipping |",
         "| partition key | `tenant`, then `parcel_id` |",
-        "| status | deprecated since 2026-03-01, not to be counted on from 2026-09-01; use",
+        "| status | deprecated from 2026-03-01, not to be counted on from 2026-09-01; use",
         "| `pieces[].sku` | text | required | at most 40 characters | Stock keeping unit, as printed on the box. |",
         "| `email` | text | required | **sensitive** | Where the receipt goes. |",
         '"tenant": "acme"',
