@@ -57,7 +57,7 @@ _FORMS: Mapping[Kind, _Form] = {
     "null": _Form(4, 4, 4, ""),
     "moment": _Form(29, 22, 34, "29 bytes assumed: a moment in UTC, with microseconds"),
     "time": _Form(10, 10, 23, "10 bytes assumed: a time of day without fractions of a second"),
-    "duration": _Form(10, 5, 34, "10 bytes assumed: a duration of some hours"),
+    "duration": _Form(10, 5, 33, "10 bytes assumed: a duration of some hours"),
     "boolean": _Form(5, 4, 5, "true has 4 bytes, false 5"),
     "integer": _Form(4, 1, None, "4 digits assumed: a whole number without limits on both sides"),
     "number": _Form(8, 3, 24, "8 digits assumed"),

@@ -81,8 +81,8 @@ class ParcelSentV1(IntegrationEvent):
     Sent after the row is committed.
     """
 
-    tenant: Annotated[str, PartitionKey(0), Field(pattern="^[a-z]+$", examples=["acme"])]
     parcel_id: Annotated[UUID, PartitionKey(1)]
+    tenant: Annotated[str, PartitionKey(0), Field(pattern="^[a-z]+$", examples=["acme"])]
     email: Annotated[str, Sensitive(), Field(description="Where the receipt goes.")]
     pieces: tuple[Piece, ...]
     prices: dict[str, Decimal]
@@ -90,7 +90,7 @@ class ParcelSentV1(IntegrationEvent):
     paid: Annotated[Card | Cash, Field(discriminator="kind")]
     total: Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)]
     count: Annotated[int, Field(ge=1, le=99)]
-    channel: Channel = Channel.WEB
+    channel: Annotated[Channel, Field(description="Where it was ordered.")] = Channel.WEB
     carrier: Carrier = Carrier.POST
     due: AwareDatetime | None = None
     on_the_way: timedelta = timedelta(hours=2)

@@ -115,5 +115,6 @@ def test_made_up_values_look_like_what_they_are() -> None:
     assert example is not None
     assert UUID(example["event_id"]).version == 7
     assert (UUID(example["event_id"]).int >> 80) == 1_769_851_800_125, "the moment of occurred_on"
+    assert UUID(example["correlation_id"]).version == 4
     assert example["occurred_on"] == "2026-01-31T09:30:00.125000Z"
     assert example["email"] == "email"

@@ -11,8 +11,8 @@ def field(path: str) -> FieldDocument:
 
 def test_every_place_has_its_path() -> None:
     assert [one.path for one in fields_of(ParcelSentV1)] == [
-        "tenant",
         "parcel_id",
+        "tenant",
         "email",
         "pieces",
         "pieces[].sku",
@@ -70,6 +70,7 @@ def test_constraints_are_in_words() -> None:
 def test_description_comes_from_the_field_or_from_the_text_below_it() -> None:
     assert field("email").description == "Where the receipt goes."
     assert field("pieces[].sku").description == "Stock keeping unit, as printed on the box."
+    assert field("channel").description == "Where it was ordered."
     assert field("piece_of_honour").description == "The best one."
 
 

@@ -1,20 +1,20 @@
 """Sizes: limits that no event breaks, and estimates that come close to what is sent."""
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, create_model
 
 from contracts import IntegrationEvent
 from mediator.operations.documents.events import EventDocuments
-from mediator.operations.documents.sizes import size_of
+from mediator.operations.documents.sizes import Size, size_of
 from tests.operations.documents.languages import HostileV1, ParcelSentV1, TreeGrownV1, language, sample
 
 MOMENT = datetime(2026, 1, 31, 9, 30, 0, 125_000, tzinfo=UTC)
@@ -37,6 +37,7 @@ class Fixed(IntegrationEvent):
     one: Literal["äöü"]
     pair: tuple[UUID, date]
     year: Annotated[int, Field(ge=1_000, lt=10_000)]
+    until: Annotated[date, Field(alias="gültig")]
 
 
 class Anything(IntegrationEvent):
@@ -93,7 +94,8 @@ def bytes_of(event: IntegrationEvent) -> int:
 def test_fixed_fields_are_counted_exactly() -> None:
     event = Fixed(
         id=UUID(int=1), inner=Inner(on=date(2026, 1, 1), id=UUID(int=2)), days=(date(1, 1, 1), date(9999, 1, 1)),
-        one="äöü", pair=(UUID(int=3), date(2026, 1, 1)), year=2026, occurred_on=MOMENT, correlation_id=str(UUID(int=4)),
+        one="äöü", pair=(UUID(int=3), date(2026, 1, 1)), year=2026, until=date(2027, 1, 1), occurred_on=MOMENT,
+        correlation_id=str(UUID(int=4)),
     )  # fmt: skip
 
     size = size_of(Fixed)
@@ -137,23 +139,56 @@ def test_no_event_is_larger_than_its_upper_limit(event: Bounded) -> None:
     assert size.smallest <= bytes_of(event) <= size.largest
 
 
-def test_limits_are_reached() -> None:
-    largest = Bounded(
-        short="\0\0\0", few=(False, False, False), maybe=None, hour=time(1, 2, 3, 4, tzinfo=UTC),
-        lasting=timedelta.max, moment=datetime(2026, 1, 1, microsecond=1, tzinfo=UTC), correlation_id="𝄞" * 200,
-    )  # fmt: skip
-    smallest = Bounded(
-        short="", few=(), maybe=1, hour=time(1), lasting=timedelta(0), moment=datetime(2026, 1, 1, tzinfo=UTC),
-        occurred_on=datetime(2026, 1, 1, tzinfo=UTC), correlation_id="x",
-    )  # fmt: skip
+def made(annotation: Any, value: object, **standard: Any) -> tuple[Size, int]:
+    """The size of an event with one field, and the bytes of one that has this value there."""
+    event_class = create_model("Made", __base__=IntegrationEvent, value=(annotation, ...))
+    return size_of(event_class), bytes_of(event_class.model_validate({"value": value, **standard}))
 
-    size = size_of(Bounded)
 
-    assert size.largest is not None
-    assert 0 <= size.largest - bytes_of(largest) <= 16, (
-        "zones are written shorter in UTC, and durations with fewer units"
-    )
-    assert 0 <= bytes_of(smallest) - size.smallest <= 1, "PT0S is the shortest that is written, P1D would be shorter"
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Annotated[str, Field(max_length=3)], "\0\0\0"),
+        (AwareDatetime, datetime(2026, 1, 1, microsecond=1, tzinfo=timezone(timedelta(hours=-5)))),
+        (time, time(1, 2, 3, 4, tzinfo=timezone(timedelta(hours=-5)))),
+        (timedelta, -timedelta(days=2_739_725 * 365 + 364, seconds=86_399, microseconds=999_999)),
+        (float, -1.7976931348623155e-308),
+        (bool, False),
+        (Colour, Colour.GREEN),
+        (UUID | None, UUID(int=1)),
+        (Annotated[int, Field(gt=-100, le=5)], -99),
+        (Annotated[tuple[bool, ...], Field(max_length=2)], (False, False)),
+    ],
+)
+def test_upper_limit_is_reached(annotation: Any, value: object) -> None:
+    size, largest = made(annotation, value, correlation_id="𝄞" * 200, occurred_on=MOMENT)
+
+    assert size.largest == largest
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (str, ""),
+        (Annotated[str, Field(min_length=2)], "ab"),
+        (int, 0),
+        (Annotated[int, Field(ge=-900, le=-20)], -20),
+        (float, 0.0),
+        (Decimal, Decimal(1)),
+        (AwareDatetime, datetime(2026, 1, 1, tzinfo=UTC)),
+        (time, time(1)),
+        (timedelta, timedelta(days=1)),
+        (bool, True),
+        (Colour, Colour.RED),
+        (UUID | None, None),
+        (tuple[bool, ...], ()),
+        (dict[str, int], {}),
+    ],
+)
+def test_lower_limit_is_reached(annotation: Any, value: object) -> None:
+    size, smallest = made(annotation, value, correlation_id="x", occurred_on=datetime(2026, 1, 1, tzinfo=UTC))
+
+    assert size.smallest == smallest
 
 
 @pytest.mark.parametrize("event", [ParcelSentV1, TreeGrownV1, HostileV1, Anything])
