@@ -132,7 +132,7 @@ def _of_parts(shape: Shape, path: str) -> Any:
         case "tuple":
             return [_value(part, f"{path}[{at}]") for at, part in enumerate(parts)]
         case "map":
-            return {"key": _value(parts[0], f"{path}{{}}")}
+            return {shape.keys.values[0] if shape.keys.values else "key": _value(parts[0], f"{path}{{}}")}
     return _value(next((part for part in parts if not part.recurs), parts[0]), path)
 
 

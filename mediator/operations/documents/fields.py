@@ -57,11 +57,15 @@ class FieldDocument:
     sensitive: bool
     standard: bool
     """Whether every event has it."""
+    computed: bool
+    """Whether it follows from other fields; a publisher does not give it."""
 
     @property
     def presence(self) -> str:
         """Whether a publisher has to give it, in a word."""
-        return "automatic" if self.standard else "required" if self.required else "optional"
+        if self.standard or self.computed:
+            return "automatic"
+        return "required" if self.required else "optional"
 
 
 def fields_of(event_class: type[IntegrationEvent]) -> tuple[FieldDocument, ...]:
@@ -113,6 +117,7 @@ class _Walk:
             key=self._keys.get(path),
             sensitive=shape.sensitive or any(part.sensitive for part in shape.parts),
             standard=path in self._standard,
+            computed=bool(node.get("readOnly")),
         )
 
 

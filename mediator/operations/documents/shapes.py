@@ -152,6 +152,11 @@ class Shape:
         return tuple(self._inner(one) for one in nodes)
 
     @property
+    def keys(self) -> "Shape":
+        """What the keys of a map are."""
+        return self._inner(self.node.get("propertyNames", {"type": "string"}))
+
+    @property
     def values(self) -> tuple[Any, ...]:
         """What a shape of fixed values may be."""
         return (self.node["const"],) if "const" in self.node else tuple(self.node.get("enum", ()))
@@ -180,7 +185,7 @@ class Shape:
             case "tuple":
                 return f"tuple of {', '.join(part.words for part in self.parts)}"
             case "map":
-                return f"map of texts to {self.parts[0].words}"
+                return f"map of {self.keys.words} to {self.parts[0].words}"
             case "choice":
                 return " or ".join(part.words for part in self.parts)
             case kind:

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, computed_field
 
 from contracts import Deprecation, IntegrationEvent, OpenEnum, PartitionKey, Sensitive, event_topic
 from mediator.operations.documents.events import EventDocuments, documents_of, documents_of_contracts
@@ -66,6 +66,7 @@ class ParcelSentV2(IntegrationEvent):
     """A parcel left the house."""
 
     parcel_id: Annotated[UUID, PartitionKey()]
+    category: Category | None = None
 
 
 @event_topic(
@@ -86,6 +87,7 @@ class ParcelSentV1(IntegrationEvent):
     email: Annotated[str, Sensitive(), Field(description="Where the receipt goes.")]
     pieces: tuple[Piece, ...]
     prices: dict[str, Decimal]
+    notes: dict[Channel, str]
     size: tuple[int, int, int]
     paid: Annotated[Card | Cash, Field(discriminator="kind")]
     total: Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)]
@@ -96,6 +98,11 @@ class ParcelSentV1(IntegrationEvent):
     on_the_way: timedelta = timedelta(hours=2)
     piece_of_honour: Annotated[Piece | None, Field(description="The best one.")] = None
     default: Annotated[str, Field(alias="items")] = "a field may be called as a keyword is"
+
+    @computed_field(description="How many different things.")  # type: ignore[prop-decorator]
+    @property
+    def variety(self) -> int:
+        return len(self.pieces)
 
 
 @event_topic("trees", domain="shipping", internal=True, local=True)

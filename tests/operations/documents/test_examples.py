@@ -118,3 +118,4 @@ def test_made_up_values_look_like_what_they_are() -> None:
     assert UUID(example["correlation_id"]).version == 4
     assert example["occurred_on"] == "2026-01-31T09:30:00.125000Z"
     assert example["email"] == "email"
+    assert example["notes"] == {"web": "notes"}

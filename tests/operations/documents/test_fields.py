@@ -19,6 +19,7 @@ def test_every_place_has_its_path() -> None:
         "pieces[].tags",
         "pieces[].weight",
         "prices",
+        "notes",
         "size",
         "paid",
         "paid(Card).kind",
@@ -36,6 +37,7 @@ def test_every_place_has_its_path() -> None:
         "piece_of_honour.tags",
         "piece_of_honour.weight",
         "items",
+        "variety",
         "event_id",
         "occurred_on",
         "correlation_id",
@@ -48,10 +50,13 @@ def test_model_within_itself_is_entered_once() -> None:
 
 
 def test_types_are_in_words() -> None:
-    assert {path: field(path).type for path in ("parcel_id", "pieces", "prices", "size", "paid", "channel", "due")} == {
+    assert {
+        path: field(path).type for path in ("parcel_id", "pieces", "prices", "notes", "size", "paid", "channel", "due")
+    } == {
         "parcel_id": "UUID",
         "pieces": "list of Piece",
-        "prices": "map of texts to decimal number, as text",
+        "prices": "map of text to decimal number, as text",
+        "notes": 'map of one of "web", "shop" to text',
         "size": "tuple of whole number, whole number, whole number",
         "paid": "Card or Cash",
         "channel": 'one of "web", "shop"',
@@ -80,9 +85,10 @@ def test_partition_key_and_sensitive_values_are_marked() -> None:
 
 
 def test_presence_says_what_a_publisher_has_to_give() -> None:
-    assert {path: field(path).presence for path in ("tenant", "due", "event_id")} == {
+    assert {path: field(path).presence for path in ("tenant", "due", "variety", "event_id")} == {
         "tenant": "required",
         "due": "optional",
+        "variety": "automatic",
         "event_id": "automatic",
     }
     assert field("on_the_way").default == '"PT2H"'

@@ -200,13 +200,13 @@ def test_what_is_not_exact_is_noted(event: type[IntegrationEvent]) -> None:
 
 
 def test_estimates_of_the_sample_come_close_to_real_events() -> None:
-    """Within a quarter of what a shop would really send: measured, so that a worse rule is noticed."""
+    """With values as a shop may have them; the worst was 12.1 % off when this was written."""
     errors = {}
     for event in sample().events:
         real = bytes_of(event.event_class.model_validate({**(event.example or {}), **REAL}))
         errors[event.slug] = abs(event.size.bytes - real) / real
 
-    assert max(errors.values()) < 0.25, errors
+    assert max(errors.values()) < 0.15, errors
 
 
 REAL = {
