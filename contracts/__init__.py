@@ -9,6 +9,7 @@ Publishers and readers import the same contracts package and share nothing more.
 is refused when it is defined, with a `ContractError` that says what, where and what to do.
 """
 
+from contracts.advice import ContractWarning
 from contracts.canonical import canonical_key
 from contracts.deprecation import Deprecation
 from contracts.errors import (
@@ -24,6 +25,7 @@ from contracts.errors import (
 from contracts.events import IntegrationEvent
 from contracts.identifiers import uuid7
 from contracts.keys import PartitionKey, partition_key_of
+from contracts.masking import masked
 from contracts.open_enum import OpenEnum
 from contracts.sensitive import Sensitive, sensitive_fields
 from contracts.simple import check_simple
@@ -32,6 +34,7 @@ from contracts.upcasting import Upcaster, upcaster
 
 __all__ = [
     "ContractError",
+    "ContractWarning",
     "Deprecation",
     "DeprecationError",
     "IntegrationEvent",
@@ -50,6 +53,7 @@ __all__ = [
     "check_simple",
     "event_topic",
     "has_topic",
+    "masked",
     "partition_key_of",
     "sensitive_fields",
     "topic_of",

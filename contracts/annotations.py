@@ -15,7 +15,7 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, TypeGuard, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Discriminator
 from pydantic.fields import FieldInfo
 
 __all__ = ["ELEMENTS", "MAPPINGS", "alternatives", "complete", "elements", "is_alias", "is_model", "peel", "values"]
@@ -87,5 +87,7 @@ def _flat(metadata: Iterable[object]) -> Iterable[object]:
     for item in metadata:
         if isinstance(item, FieldInfo):
             yield from item.metadata
+            if item.discriminator is not None:
+                yield Discriminator("field")
         else:
             yield item

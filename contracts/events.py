@@ -20,6 +20,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, field_validator
 
+from contracts.advice import warn
 from contracts.errors import NotSimpleError, ReservedFieldError, UnresolvedTypeError
 from contracts.identifiers import uuid7
 from contracts.keys import key_fields
@@ -46,6 +47,7 @@ class IntegrationEvent(BaseModel):
     )
 
     __partition_key_fields__: ClassVar[tuple[str, ...]] = ()
+    __was_advised__: ClassVar[bool] = False
 
     event_id: UUID = Field(default_factory=uuid7)
     occurred_on: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
@@ -85,3 +87,6 @@ class IntegrationEvent(BaseModel):
             raise NotSimpleError(where, "model_config", "the event can be changed", "remove frozen=False")
         check_simple(cls)
         cls.__partition_key_fields__ = key_fields(cls)
+        if "__was_advised__" not in vars(cls):
+            warn(cls)
+            cls.__was_advised__ = True

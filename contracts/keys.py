@@ -21,6 +21,7 @@ from pydantic import AwareDatetime, BaseModel, FutureDate, PastDate
 from contracts.annotations import peel
 from contracts.canonical import CANONICAL_TYPES, canonical_value, join_key
 from contracts.errors import PartitionKeyError
+from contracts.sensitive import hides, is_sensitive
 
 if TYPE_CHECKING:
     from contracts.events import IntegrationEvent
@@ -53,6 +54,12 @@ def key_fields(event_class: type[BaseModel]) -> tuple[str, ...]:
             other = fields[mark.order]
             raise PartitionKeyError(
                 where, f"it has the order {mark.order}, and so has {other}", "give each key field an order of its own"
+            )
+        if any(map(is_sensitive, field.metadata)) or hides(field.annotation):
+            raise PartitionKeyError(
+                where,
+                "its value is sensitive, and a key stands in headers, tables and reports",
+                "use an id that tells nothing",
             )
         if not _has_canonical_form(field.annotation):
             raise PartitionKeyError(

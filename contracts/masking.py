@@ -10,7 +10,7 @@ something else does, all of it is hidden. Fields that the contract does not know
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
+from pydantic import AliasChoices, AliasPath, BaseModel
 from pydantic.fields import FieldInfo
 
 from contracts.annotations import alternatives, complete, elements, is_model, values
@@ -68,7 +68,7 @@ def _unwrapped(kinds: Iterable[_Kind]) -> Iterator[_Kind]:
     """Each alternative for itself, and what a root model stands for in place of it."""
     for annotation, marks in kinds:
         for bare, inner in alternatives(annotation, marks):
-            if is_model(bare) and issubclass(bare, RootModel):
+            if is_model(bare) and bare.__pydantic_root_model__:
                 complete(bare)
                 root = bare.model_fields["root"]
                 yield from _unwrapped([(root.annotation, (*inner, *root.metadata))])
@@ -81,7 +81,7 @@ def _is_hidden(kinds: Iterable[_Kind]) -> bool:
 
 
 def _is_plain(bare: Any) -> bool:
-    return not (is_model(bare) or values(bare) or elements(bare))
+    return bare not in (None, type(None)) and not (is_model(bare) or values(bare) or elements(bare))
 
 
 def _member_kinds(kinds: Iterable[_Kind], name: str) -> Iterator[_Kind]:

@@ -62,6 +62,5 @@ class OpenEnum(StrEnum):
         open_schema = handler.resolve_ref_schema(written)
         known = [member.value for member in cls]
         open_schema.pop("enum", None)
-        open_schema.pop("const", None)
         open_schema.update({"type": "string", "examples": known, "x-known-values": known})
         return written

@@ -37,6 +37,8 @@ from pydantic import (
 from contracts.annotations import ELEMENTS, MAPPINGS, is_alias, peel
 from contracts.errors import NotSimpleError, PartitionKeyError, UnresolvedTypeError
 from contracts.keys import is_mark
+from contracts.open_enum import OpenEnum
+from contracts.sensitive import Sensitive, is_sensitive
 
 __all__ = ["check_simple"]
 
@@ -96,6 +98,8 @@ class _Walk:
             raise self._misplaced(path)
         if any(type(item) in _BYPASSES or item in _BYPASSES for item in (*metadata, *inner)):
             raise self._fault(path, "what validation takes is not what JSON carries", "annotate the plain type alone")
+        if any(item is Sensitive for item in (*metadata, *inner)):
+            raise self._fault(path, "this Sensitive has no brackets", "write Sensitive()")
         match get_origin(bare):
             case types.UnionType | typing.Union:
                 for argument in get_args(bare):
@@ -133,6 +137,10 @@ class _Walk:
         for value in values:
             if not isinstance(value, str | int | Enum | None):
                 raise self._fault(path, f"the literal {value!r} is not a plain value", "use str, int, bool or None")
+            if isinstance(value, OpenEnum):
+                raise self._fault(
+                    path, f"a literal of {type(value).__name__} is closed", "use the enum, or text literals"
+                )
             if isinstance(value, Enum):
                 self._visit_enum(type(value), path)
 
@@ -147,6 +155,8 @@ class _Walk:
         bare, inner = peel(annotation)
         if any(map(is_mark, inner)):
             raise self._misplaced(path)
+        if any(map(is_sensitive, inner)):
+            raise self._fault(path, "a key cannot be masked", "mark the whole mapping: Annotated[dict[…], Sensitive()]")
         if not _is_text(bare):
             raise self._fault(path, f"{_name(bare)} cannot be a key in JSON", "use str keys, or a list of models")
 

@@ -8,6 +8,7 @@ The decorator only marks the function; nothing is registered at import. The host
 and checks the chains for gaps, cycles and duplicates. Versions belong together when they have the same wire type.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -44,6 +45,8 @@ class Upcaster:
                 f"{source.version or 'no version'} is not older than {target.version or 'no version'}",
                 "lead from the older version to the newer one",
             )
+        if inspect.iscoroutinefunction(self.function):
+            raise UpcasterError(where, "it is async, and data is read without waiting", "write a plain `def`")
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         return self.function(data)

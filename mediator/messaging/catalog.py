@@ -125,10 +125,11 @@ class Received:
             except UnreadableMessageError:
                 raise
             except ValidationError as error:
-                raise UnreadableMessageError("schema", *refused(error, wanted)) from cause(error, wanted)
+                known = (wanted,) if wanted is self.entry.event_class else (wanted, self.entry.event_class)
+                raise UnreadableMessageError("schema", *refused(error, *known)) from cause(error, *known)
             except Exception as error:  # noqa: BLE001 - raised as another
                 # A contract's validator that does not expect such values, or an upcaster that gives what is no JSON.
-                known = self.entry.event_class, wanted
+                known = wanted, self.entry.event_class
                 raise UnreadableMessageError("schema", wanted.__qualname__, told(error, *known)) from cause(
                     error, *known
                 )

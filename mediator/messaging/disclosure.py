@@ -23,11 +23,14 @@ _REPEAT_NO_VALUE: Final = frozenset(get_args(ErrorType)) - {"value_error", "asse
 """Kinds of errors whose text is pydantic's own; the others have that of a validator, or hold a value."""
 
 
-def refused(error: ValidationError, event_class: _Event) -> tuple[str, str]:
-    """Where the first value stands that does not fit, and what is wrong with it."""
+def refused(error: ValidationError, event_class: _Event, *others: _Event) -> tuple[str, str]:
+    """Where the first value stands that does not fit, and what is wrong with it; `others` is what it was before."""
     first = error.errors(include_url=False, include_input=False)[0]
     location, what = first["loc"], first["msg"]
-    if sensitive_fields(event_class):
+    if any(map(sensitive_fields, others)):
+        # Nobody knows where their values have gone.
+        location, what = (location[:1], first["type"])
+    elif sensitive_fields(event_class):
         if first["type"] not in _REPEAT_NO_VALUE or is_hidden(location, event_class):
             what = f"{first['type']}; the text is kept back, for the event has sensitive fields"
         location = visible_location(location, event_class)

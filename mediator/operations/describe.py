@@ -1,7 +1,9 @@
-"""The wiring report: what was found, who handles what, and what never leaves its module."""
+"""The wiring report: what was found, who handles what, and what never leaves its module, what is deprecated."""
 
 from collections.abc import Iterator
 
+from contracts import Deprecation
+from mediator.messaging.catalog import EventType
 from mediator.messaging.registry import Registry, SubscriberEntry
 
 __all__ = ["describe"]
@@ -16,16 +18,23 @@ def _lines(registry: Registry) -> Iterator[str]:
     yield f"{registry.application} ({registry.environment})"
     for module in registry.modules:
         yield f"module {module}"
-        for kind, routes in (("command", registry.commands), ("query", registry.queries), ("stream", registry.streams)):
-            for message_type, entry in routes.items():
-                if entry.module == module:
-                    yield f"  {kind} {message_type.__name__} -> {entry.handler_class.__name__}"
-        for owner, event in registry.domain_events:
-            if owner == module:
-                yield from _domain_event(registry, event)
-        for subscriber in registry.subscribers:
-            if subscriber.module == module:
-                yield f"  handler {subscriber.id} <- {_heard(registry, subscriber)}"
+        yield from _module(registry, module)
+    for known in registry.catalog:
+        if (deprecated := known.topic.deprecated) is not None:
+            yield from _deprecated(registry, known, deprecated)
+
+
+def _module(registry: Registry, module: str) -> Iterator[str]:
+    for kind, routes in (("command", registry.commands), ("query", registry.queries), ("stream", registry.streams)):
+        for message_type, entry in routes.items():
+            if entry.module == module:
+                yield f"  {kind} {message_type.__name__} -> {entry.handler_class.__name__}"
+    for owner, event in registry.domain_events:
+        if owner == module:
+            yield from _domain_event(registry, event)
+    for subscriber in registry.subscribers:
+        if subscriber.module == module:
+            yield f"  handler {subscriber.id} <- {_heard(registry, subscriber)}"
 
 
 def _domain_event(registry: Registry, event: type) -> Iterator[str]:
@@ -52,3 +61,16 @@ def _heard(registry: Registry, subscriber: SubscriberEntry) -> str:
 def _address(registry: Registry, event: type) -> str:
     entry = registry.catalog.type_of(event)
     return f"{event.__name__} ({entry.address if entry else 'no topic'})"
+
+
+def _deprecated(registry: Registry, entry: EventType, deprecated: Deprecation) -> Iterator[str]:
+    until = f" until {deprecated.sunset}" if deprecated.sunset else ""
+    instead = f", use {deprecated.replacement.__name__}" if deprecated.replacement else ""
+    owner = f", of {entry.topic.owner}" if entry.topic.owner else ""
+    yield f"deprecated {entry.event_class.__name__} since {deprecated.since}{until}{instead}{owner}"
+    for converter in registry.converters:
+        if converter.integration_event is entry.event_class:
+            yield f"  made by {converter.module}: {converter.converter_class.__name__}"
+    for subscriber in registry.subscribers:
+        if any(registry.catalog.path(entry.event_class, wanted) is not None for wanted in subscriber.events):
+            yield f"  read by {subscriber.id}"

@@ -6,16 +6,18 @@ that a person gets done what he looked at, and nothing else.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias, TypedDict, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Table
 from sqlalchemy.engine import RowMapping
 
+from contracts import masked
 from mediator.consuming.reading import reading_subscriber
-from mediator.errors import SettingsError
+from mediator.errors import SettingsError, UnreadableMessageError
+from mediator.messaging.cloudevents import from_headers
 from mediator.messaging.registry import Registry
 from mediator.storage.parked import DEAD
 
@@ -68,7 +70,10 @@ class DeadLetter:
     topic: str
     partition_key: str | None
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
+    """As it came, sensitive values and all: to show it to people, take `shown`."""
+    shown: Any
+    """The data in the body, masked as its contract says; None when it is no JSON, or of a type not known here."""
     correlation_id: str | None
     error_type: str | None
     error: str | None
@@ -176,10 +181,20 @@ def letter_of(row: RowMapping, registry: Registry) -> DeadLetter:
     changed = {
         "headers": json.loads(row["headers"]),
         "history": tuple(Attempt(**{**one, "at": datetime.fromisoformat(one["at"])}) for one in history),
+        "shown": _shown(row, registry),
         "skipped": holds_a_key and registry.skips_dead(row["subscriber_id"]),
     }
     names = DeadLetter.__dataclass_fields__.keys() - changed.keys()
     return DeadLetter(**{name: row[name] for name in names}, **changed)
+
+
+def _shown(row: RowMapping, registry: Registry) -> Any:
+    # Of a type that is not known nobody can tell what is sensitive.
+    try:
+        entry = registry.catalog.named(from_headers(row["topic"], json.loads(row["headers"]), bytes(row["body"])))
+        return masked(json.loads(row["body"]), entry.event_class)
+    except (UnreadableMessageError, ValueError, RecursionError):
+        return None
 
 
 def _check(status: str) -> None:

@@ -32,6 +32,7 @@ MAY_CATCH_EVERYTHING = {
     "mediator/messaging/catalog.py: Received.as_class",
     "mediator/messaging/foreign.py: _built",
     "mediator/messaging/supervision.py: keep_running",
+    "mediator/messaging/upcasting.py: upcast",
     "mediator/storage/database.py: Database.open",
     "mediator/storage/slots.py: LockSession.use",
     "mediator/transports/sql/line.py: Line.within",

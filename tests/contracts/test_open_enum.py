@@ -22,7 +22,7 @@ class Channel(OpenEnum):
 
 
 class Lamp(OpenEnum):
-    """With one member, whose schema would be a constant."""
+    """With one member."""
 
     ON = "on"
 

@@ -39,6 +39,18 @@ def test_importing_it_loads_nothing_beyond_pydantic() -> None:
     assert loaded == {"contracts"}
 
 
+def test_importing_it_adds_its_own_modules_and_no_more() -> None:
+    # Time is measured and not tested: what it costs is what it loads.
+    out = run(
+        "import pydantic, sys\n"
+        "class Warm(pydantic.BaseModel):\n    a: pydantic.AwareDatetime\n"
+        "before = set(sys.modules); import contracts; print(*sorted(set(sys.modules) - before))"
+    )
+
+    own = {f"contracts.{path.stem}" for path in PACKAGE.glob("*.py") if path.stem != "__init__"} | {"contracts"}
+    assert set(out.split()) == own
+
+
 def test_every_public_name_exists_and_none_is_missing() -> None:
     imported = {
         name for name, value in vars(contracts).items() if getattr(value, "__module__", "").startswith("contracts.")

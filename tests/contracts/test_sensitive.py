@@ -1,10 +1,11 @@
 """What is marked as sensitive is found by its path, however deep it stands."""
 
-from typing import Annotated, NewType
+from typing import Annotated, Any, NewType
 
-from pydantic import BaseModel, RootModel, computed_field
+import pytest
+from pydantic import BaseModel, RootModel, computed_field, create_model
 
-from contracts import IntegrationEvent, Sensitive, sensitive_fields
+from contracts import IntegrationEvent, PartitionKey, PartitionKeyError, Sensitive, sensitive_fields
 
 Email = NewType("Email", str)
 
@@ -78,6 +79,12 @@ def test_the_schema_says_what_is_sensitive() -> None:
     assert schema["properties"]["tags"]["additionalProperties"]["x-sensitive"] is True
     assert schema["$defs"]["Line"]["properties"]["note"]["x-sensitive"] is True
     assert "x-sensitive" not in schema["properties"]["order_id"]
+
+
+@pytest.mark.parametrize("annotation", [Annotated[str, Sensitive()], Annotated[str, Sensitive()] | None])
+def test_a_sensitive_value_is_no_partition_key(annotation: Any) -> None:
+    with pytest.raises(PartitionKeyError, match="its value is sensitive, and a key stands in headers"):
+        create_model("Made", __base__=IntegrationEvent, email=(Annotated[annotation, PartitionKey()], ...))
 
 
 def test_the_mark_changes_neither_values_nor_the_wire() -> None:

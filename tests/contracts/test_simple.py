@@ -34,7 +34,18 @@ from pydantic import (
     create_model,
 )
 
-from contracts import ContractError, IntegrationEvent, NotSimpleError, UnresolvedTypeError, check_simple
+from contracts import (
+    ContractError,
+    IntegrationEvent,
+    NotSimpleError,
+    OpenEnum,
+    Sensitive,
+    UnresolvedTypeError,
+    check_simple,
+)
+
+# Lists are accepted, with a warning of which test_advice.py tells.
+pytestmark = pytest.mark.filterwarnings("ignore::contracts.ContractWarning")
 
 T = TypeVar("T")
 Sku = NewType("Sku", str)
@@ -52,6 +63,10 @@ class Colour(StrEnum):
 
 class Level(IntEnum):
     LOW = 1
+
+
+class Channel(OpenEnum):
+    WEB = "web"
 
 
 class Point(Enum):
@@ -152,6 +167,7 @@ def event_with(annotation: Any) -> type[IntegrationEvent]:
         tuple[int, ...], tuple[int, str], tuple[()], list[str], set[int], frozenset[UUID], OLD_LIST[str],
         OLD_DICT[str, int], dict[str, Decimal], Mapping[str, int], dict[Sku, int], dict[Colour, int],
         dict[Literal["a"], int], dict[Annotated[str, Field(max_length=3)], int],
+        Channel, dict[Channel, int], Annotated[dict[str, int], Sensitive()],
         Product, Line, list[Line], Page[Product], Names, FiniteWeight, ExactWeight,
         Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=9)],
     ],
@@ -200,6 +216,10 @@ def test_simple_values_are_accepted(annotation: Any) -> None:
         (SkipValidation[int], "field", "what validation takes is not what JSON carries"),
         (Point, "field", r"Point.ORIGIN has the value \(0, 0\)"),
         (Literal[Point.ORIGIN], "field", "Point.ORIGIN has the value"),
+        (Literal[Channel.WEB], "field", "a literal of Channel is closed"),
+        (Annotated[str, Sensitive], "field", r"no brackets; write Sensitive\(\)"),
+        (tuple[Annotated[str, Sensitive], ...], "field[]", "no brackets"),
+        (dict[Annotated[str, Sensitive()], int], "field{key}", "a key cannot be masked; mark the whole mapping"),
         (Literal[b"a"], "field", "b'a' is not a plain value"),
         (T, "field", "the type variable ~T is open"),
         (Page, "field.items[]", "the type variable ~T is open"),

@@ -66,6 +66,14 @@ def test_both_versions_need_a_topic() -> None:
         upcaster(Unaddressed, PaymentBookedV2)(dict)
 
 
+def test_an_upcaster_does_not_wait() -> None:
+    async def later(data: dict[str, Any]) -> dict[str, Any]:
+        return data
+
+    with pytest.raises(UpcasterError, match="it is async"):
+        upcaster(PaymentBooked, PaymentBookedV2)(later)  # type: ignore[arg-type]
+
+
 def test_an_upcaster_cannot_be_changed() -> None:
     marked = upcaster(PaymentBooked, PaymentBookedV2)(add_currency)
 

@@ -1,12 +1,15 @@
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import date
 
+from contracts import Deprecation, IntegrationEvent, event_topic, upcaster
 from mediator import (
     Command,
     CommandHandler,
     DomainEvent,
     DomainEventHandler,
     IntegrationEventConverter,
+    IntegrationEventHandler,
     Query,
     QueryHandler,
     StreamQuery,
@@ -69,6 +72,51 @@ def test_the_report_shows_the_topics_that_a_handler_names() -> None:
     mail = module_of("mail", listener("Send", writes, topics=("{environment}.bank.#", "elsewhere")))
 
     assert app_of(mail).describe().splitlines()[-1] == "  handler mail.send <- NotedV1 from test.bank.#, elsewhere"
+
+
+@event_topic("prices", domain="bank", version="v2", name="priced")
+class PricedV2(IntegrationEvent):
+    pass
+
+
+@event_topic(
+    "prices", domain="bank", name="priced", deprecated=Deprecation(date(2026, 3, 1), date(2026, 9, 1), PricedV2)
+)
+class PricedV1(IntegrationEvent):
+    pass
+
+
+@event_topic("rates", domain="bank", owner="team-rates", deprecated=Deprecation(date(2026, 3, 1)))
+class RatedV1(IntegrationEvent):
+    pass
+
+
+class PricedConverter(IntegrationEventConverter[Opened, PricedV1]):
+    def convert(self, event: Opened) -> PricedV1:
+        return PricedV1()
+
+
+class Answered(IntegrationEventHandler[PricedV2]):
+    async def handle(self, event: PricedV2) -> None: ...
+
+
+def test_the_report_shows_what_is_deprecated_and_who_still_makes_and_reads_it() -> None:
+    bank = module_of("bank", Opened, PricedConverter)
+    mail = module_of(
+        "mail", listener("Send", writes, PricedV1 | RatedV1), Answered, upcaster(PricedV1, PricedV2)(lambda data: data)
+    )
+
+    report = app_of(bank, mail).describe().splitlines()
+
+    start = next(number for number, line in enumerate(report) if line.startswith("deprecated "))
+    assert report[start:] == [
+        "deprecated PricedV1 since 2026-03-01 until 2026-09-01, use PricedV2",
+        "  made by bank: PricedConverter",
+        "  read by mail.send",
+        "  read by mail.answered",
+        "deprecated RatedV1 since 2026-03-01, of team-rates",
+        "  read by mail.send",
+    ]
 
 
 def test_the_report_shows_who_handles_what_and_what_stays_inside() -> None:
