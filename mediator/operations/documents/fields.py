@@ -38,6 +38,10 @@ _LIMITS: Mapping[str, str] = {
     "minProperties": "at least {} entries",
     "maxProperties": "at most {} entries",
 }
+_EXACTLY = (
+    ("minLength", "maxLength", "exactly {} characters"),
+    ("minItems", "maxItems", "exactly {} elements"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +126,8 @@ class _Walk:
 
 
 def _constraints(shape: Shape) -> Iterator[str]:
-    yield from _limits(shape.node)
+    if shape.kind != "tuple":
+        yield from _limits(shape.node)
     for part in shape.parts:
         if shape.kind == "list":
             yield from (f"each {limit}" for limit in _limits(part.node))
@@ -134,8 +139,13 @@ def _limits(node: Mapping[str, Any]) -> Iterator[str]:
     if "x-known-values" in node:
         # An open enum: there may be others.
         yield f"known values: {', '.join(map(in_json, node['x-known-values']))}"
+    fixed: set[str] = set()
+    for least, most, words in _EXACTLY:
+        if least in node and node[least] == node.get(most):
+            fixed |= {least, most}
+            yield words.format(node[least])
     for name, words in _LIMITS.items():
-        if name in node:
+        if name in node and name not in fixed:
             yield words.format(node[name])
 
 

@@ -67,6 +67,8 @@ def test_types_are_in_words() -> None:
 def test_constraints_are_in_words() -> None:
     assert field("tenant").constraints == ("matches ^[a-z]+$",)
     assert field("pieces[].sku").constraints == ("at most 40 characters",)
+    assert field("paid(Card).number").constraints == ("exactly 16 characters",)
+    assert field("size").constraints == ()
     assert field("pieces[].weight").constraints == ("more than 0",)
     assert field("total").constraints == ("at least 0", "at most 10 digits", "at most 2 digits after the point")
     assert field("carrier").constraints == ('known values: "post", "bike"',)
