@@ -6,7 +6,8 @@
     │   ├── SettingsError              an argument of MediatorApp, Module or a handler's attribute
     │   ├── SchemaError                the toolkit's tables are missing, of another version, or another's
     │   ├── DatabaseUnavailableError   the database cannot be used
-    │   └── BrokerError                the broker of a transport cannot be used
+    │   ├── BrokerError                the broker of a transport cannot be used
+    │   └── ExampleRefusedError        an author's example of an event that its contract refuses
     ├── UsageError                     a call that cannot be right, made by the application
     │   ├── NotRunningError            the application is not started, or already stopped
     │   ├── RoleError                  this process has another role
@@ -53,6 +54,7 @@ __all__ = [
     "DomainEventOverflowError",
     "DrainTimeoutError",
     "EventRefusedError",
+    "ExampleRefusedError",
     "Fault",
     "HandlerNotFoundError",
     "HandlerTimeoutError",
@@ -143,6 +145,17 @@ class BrokerError(ConfigurationError):
     def __init__(self, transport: str, what: str, fix: str) -> None:
         self.transport, self.what, self.fix = transport, what, fix
         super().__init__(f"transport {transport}: {what}. {fix}")
+
+
+class ExampleRefusedError(ConfigurationError):
+    """An event's documents would show an example that its own contract refuses."""
+
+    def __init__(self, event: str, place: str, why: str) -> None:
+        self.event, self.place, self.why = event, place, why
+        super().__init__(
+            f"{event}, in its example at {place or 'the event itself'}: {why}. Correct the example in the contract's "
+            f"model_config or in Field(examples=...)"
+        )
 
 
 class UsageError(MediatorError):

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 PYDANTIC = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions.py", "typing_inspection")
 NOT_SHIPPED = ("tests/", "sample_app/", ".ci/", "requirements/", ".venv")
+TEMPLATES = "operations/documents/templates/*"
 LEFT_BEHIND = (".git", ".venv*", ".cache", ".*_cache", "__pycache__", ".hypothesis", "dist")
 
 
@@ -64,7 +65,9 @@ def test_wheel_holds_its_package_and_nothing_else(dist: Path, wheel: str, packag
 
     assert {name.partition("/")[0] for name in names} == {package, f"{wheel}-0.1.0.dist-info"}
     assert modules | {f"{package}/py.typed"} <= set(names)
-    assert [name for name in names if not name.endswith((".py", "/py.typed")) and ".dist-info/" not in name] == []
+    data = {name for name in names if not name.endswith((".py", "/py.typed")) and ".dist-info/" not in name}
+    assert data == {path.relative_to(ROOT).as_posix() for path in (ROOT / package).glob(TEMPLATES) if path.is_file()}
+    assert (package == "mediator") == bool(data)
     assert f"{wheel}-0.1.0.dist-info/licenses/LICENSE" in names
 
 
@@ -92,7 +95,7 @@ def test_toolkit_says_what_it_needs(dist: Path) -> None:
     assert facts["License-Expression"] == "MIT"
     assert {"mediator-contracts<0.2,>=0.1.0", "injector>=0.24"} <= needs.keys()
     databases, brokers = {"mysql", "postgresql", "psycopg", "sqlite"}, {"kafka", "nats", "rabbitmq", "redis"}
-    assert set(facts.get_all("Provides-Extra") or ()) == databases | brokers | {"alembic", "sample"}
+    assert set(facts.get_all("Provides-Extra") or ()) == databases | brokers | {"alembic", "docs", "sample"}
 
 
 def test_contracts_need_pydantic_alone(dist: Path) -> None:
