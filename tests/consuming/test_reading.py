@@ -9,6 +9,7 @@ from mediator.messaging.envelope import LONGEST_TEXT
 from mediator.messaging.foreign import ForeignSettings
 from mediator.messaging.limits import Limits
 from mediator.messaging.transport import Delivery
+from mediator.observability import Counters
 from mediator.storage.database import Database
 from tests.corpus.events import EVENTS, UPCASTERS
 from tests.corpus.test_corpus import nobody
@@ -21,6 +22,7 @@ READER = Reader(
     Database("sqlite+aiosqlite://"),
     Runtime(),
     nobody,
+    Counters(),
 )
 HEADERS = {
     "content-type": "application/json",
