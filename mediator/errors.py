@@ -6,7 +6,8 @@
     │   ├── SettingsError              an argument of MediatorApp, Module or a handler's attribute
     │   ├── SchemaError                the toolkit's tables are missing, of another version, or another's
     │   ├── DatabaseUnavailableError   the database cannot be used
-    │   └── BrokerError                the broker of a transport cannot be used
+    │   ├── BrokerError                the broker of a transport cannot be used
+    │   └── BaselineError              the baseline of contracts is damaged, or not where it is looked for
     ├── UsageError                     a call that cannot be right, made by the application
     │   ├── NotRunningError            the application is not started, or already stopped
     │   ├── RoleError                  this process has another role
@@ -43,6 +44,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 __all__ = [
+    "BaselineError",
     "BrokerError",
     "ClaimBusyError",
     "CommitOutcomeUnknownError",
@@ -143,6 +145,14 @@ class BrokerError(ConfigurationError):
     def __init__(self, transport: str, what: str, fix: str) -> None:
         self.transport, self.what, self.fix = transport, what, fix
         super().__init__(f"transport {transport}: {what}. {fix}")
+
+
+class BaselineError(ConfigurationError):
+    """The baseline of contracts cannot be read, written or told apart."""
+
+    def __init__(self, where: str, what: str, fix: str) -> None:
+        self.where, self.what, self.fix = where, what, fix
+        super().__init__(f"baseline {where}: {what}. {fix}")
 
 
 class UsageError(MediatorError):
