@@ -7,7 +7,8 @@
     │   ├── SchemaError                the toolkit's tables are missing, of another version, or another's
     │   ├── DatabaseUnavailableError   the database cannot be used
     │   ├── BrokerError                the broker of a transport cannot be used
-    │   └── ExampleRefusedError        an author's example of an event that its contract refuses
+    │   ├── ExampleRefusedError        an author's example of an event that its contract refuses
+    │   └── BaselineError              the baseline of contracts is damaged, or not where it is looked for
     ├── UsageError                     a call that cannot be right, made by the application
     │   ├── NotRunningError            the application is not started, or already stopped
     │   ├── RoleError                  this process has another role
@@ -44,6 +45,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 __all__ = [
+    "BaselineError",
     "BrokerError",
     "ClaimBusyError",
     "CommitOutcomeUnknownError",
@@ -156,6 +158,14 @@ class ExampleRefusedError(ConfigurationError):
             f"{event}, in its example at {place or 'the event itself'}: {why}. Correct the example in the contract's "
             f"model_config or in Field(examples=...)"
         )
+
+
+class BaselineError(ConfigurationError):
+    """The baseline of contracts cannot be read, written or told apart."""
+
+    def __init__(self, where: str, what: str, fix: str) -> None:
+        self.where, self.what, self.fix = where, what, fix
+        super().__init__(f"baseline {where}: {what}. {fix}")
 
 
 class UsageError(MediatorError):
