@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts import ContractError, IntegrationEvent, event_topic, topic_of
 from mediator.errors import UnreadableMessageError
 from mediator.messaging.cloudevents import FOREIGN_ID, encoded, from_headers, to_headers
-from mediator.messaging.envelope import Envelope
+from mediator.messaging.envelope import DEPRECATION_HEADERS, Envelope
 
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=60)
 SEGMENT = r"[a-z0-9]+(-[a-z0-9]+)*"
@@ -37,6 +37,7 @@ ENVELOPES = st.builds(
     traceparent=st.none() | TEXT,
     callback=st.none() | st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=60),
     headers=OWN_HEADERS,
+    deprecation=st.dictionaries(st.sampled_from(DEPRECATION_HEADERS), TEXT),
 )
 ENVELOPE = Envelope(
     event_id=UUID("01990000-0000-7000-8000-000000000001"),

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from mediator.messaging.envelope import Envelope
+from mediator.messaging.envelope import Envelope, headers_column
 
 ENVELOPE = Envelope(
     event_id=uuid4(),
@@ -38,6 +38,19 @@ def test_a_row_becomes_the_envelope_that_it_holds() -> None:
         ENVELOPE, key="k", correlation_id="c", causation_id="d", headers={"tenant": "é"}
     )
     assert Envelope.from_row(row).handed_over == 2
+
+
+def test_a_row_keeps_headers_callback_and_deprecation_apart() -> None:
+    deprecation = {"ce-deprecated": "true", "ce-replacedby": "shop.order-placed.v2"}
+
+    column = headers_column({"tenant": "é"}, "test.shop.public.answers.v1", deprecation)
+
+    names = ("event_id", "topic", "type", "version", "body", "occurred_on", "source")
+    row = {name: getattr(ENVELOPE, name) for name in names} | {"headers": column, "attempts": 0}
+    rest = dict.fromkeys(("partition_key", "correlation_id", "causation_id", "traceparent"))
+    assert Envelope.from_row(row | rest) == dataclasses.replace(
+        ENVELOPE, headers={"tenant": "é"}, callback="test.shop.public.answers.v1", deprecation=deprecation
+    )
 
 
 def test_an_envelope_does_not_change() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cloudevents.core.bindings import http
 from structlog.testing import capture_logs
 
 from contracts import Deprecation, IntegrationEvent, event_topic
@@ -135,5 +136,7 @@ async def test_its_envelope_says_it_on_the_wire(make_app: AppFactory, database_u
     assert deprecated.headers == {}
     assert from_headers(deprecated.topic, headers, deprecated.body).deprecation == HEADERS
     assert all(name.removeprefix("ce-").isalnum() and name.islower() for name in HEADERS)
+    of_the_sdk = http.from_http_event(http.HTTPMessage(headers, deprecated.body))
+    assert {name: of_the_sdk.get_extension(name.removeprefix("ce-")) for name in HEADERS} == HEADERS
     assert other.deprecation == {}
     assert not HEADERS.keys() & to_headers(other).keys()
