@@ -22,6 +22,7 @@ from mediator.messaging.patterns import listens
 from mediator.messaging.registry import Registry
 from mediator.operations.documents.examples import example_of
 from mediator.operations.documents.fields import FieldDocument, fields_of
+from mediator.operations.documents.prose import paragraphs
 from mediator.operations.documents.sizes import Size, size_of
 
 __all__ = [
@@ -96,7 +97,7 @@ class EventDocument:
     @property
     def summary(self) -> str:
         """The first paragraph of the description, on one line."""
-        return " ".join(self.description.partition("\n\n")[0].split())
+        return " ".join(next(iter(paragraphs(self.description)), ()))
 
     @property
     def replacement(self) -> str:

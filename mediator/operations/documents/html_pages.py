@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mediator.errors import SettingsError
 from mediator.operations.documents.events import EventDocuments
+from mediator.operations.documents.prose import paragraphs
 from mediator.operations.documents.schemas import as_text, schema_id
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def html_pages(documents: EventDocuments) -> dict[str, str]:
     for event in documents.events:
         example = None if event.example is None else as_text(event.example)
         pages[f"events/{event.slug}.html"] = page.render(
-            shared, event=event, example=example, schema=schema_id(event), known=documents.named
+            shared,
+            event=event,
+            example=example,
+            schema=schema_id(event),
+            known=documents.named,
+            paragraphs=paragraphs(event.description),
         )
     return pages
 

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Iterator
 
 from mediator.operations.documents.events import EventDocument, EventDocuments
+from mediator.operations.documents.prose import paragraphs
 from mediator.operations.documents.schemas import as_text, schema_id
 
-__all__ = ["code", "escaped", "fence", "markdown_pages", "paragraphs", "sections"]
+__all__ = ["code", "escaped", "fence", "markdown_pages", "sections"]
 
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~&!$^]")
 _AT_A_START = re.compile(r"^(\s*)([-+=:]|\d+[.)])")
@@ -32,14 +33,6 @@ def escaped(text: str) -> str:
     line = " ".join(text.split())
     line = _SPECIAL.sub(r"\\\g<0>", line)
     return _AT_A_START.sub(lambda found: f"{found[1]}{found[2][:-1]}\\{found[2][-1]}", line)
-
-
-def paragraphs(text: str) -> Iterator[str]:
-    """A text of several paragraphs, escaped, with an empty line behind each."""
-    for paragraph in re.split(r"\n\s*\n", text):
-        if paragraph.strip():
-            yield escaped(paragraph)
-            yield ""
 
 
 def code(text: str) -> str:
@@ -63,7 +56,9 @@ def fence(text: str, language: str) -> Iterator[str]:
 
 def sections(event: EventDocument, documents: EventDocuments) -> Iterator[str]:
     """All that a page says below its title."""
-    yield from paragraphs(event.description)
+    for lines in paragraphs(event.description):
+        # A backslash at its end keeps a line a line.
+        yield from ("\\\n".join(map(escaped, lines)), "")
     yield from _table(("what", "value"), _facts(event))
     yield from ("## Fields", "")
     yield from _table(("field", "type", "presence", "more", "description"), _rows(event))

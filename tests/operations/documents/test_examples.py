@@ -32,7 +32,7 @@ class EveryType(IntegrationEvent):
     address: HttpUrl
     host: IPvAnyAddress
     three: Annotated[tuple[int, ...], Field(min_length=3)]
-    none: Annotated[list[int], Field(max_length=0)]
+    none: Annotated[tuple[int, ...], Field(max_length=0)]
     pair: tuple[UUID, str]
     prices: dict[str, Decimal]
     maybe: int | None

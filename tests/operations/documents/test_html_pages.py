@@ -97,6 +97,7 @@ ALLOWED = {
         "span",
         "ul",
         "li",
+        "br",
         "wbr",
     ),
     *("label", "input", "output"),
