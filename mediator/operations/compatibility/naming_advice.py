@@ -16,7 +16,7 @@ from mediator.operations.compatibility.rules import Rule
 __all__ = ["advice", "is_past_tense"]
 
 _VERSION = re.compile(r"V([0-9]+)$")
-# Past participles that do not end in -ed.
+# Participles and past tenses that do not end in -ed.
 _IRREGULAR = frozenset(
     """
     arisen awoken beaten become begun bent bet bid bitten blown born borne bought bound bred broadcast broken
@@ -29,6 +29,8 @@ _IRREGULAR = frozenset(
     split spoken spread sprung spun stolen stood struck stuck stung sung sunk swept sworn swum swung taken taught
     thought thrown told torn undergone understood undertaken undone upheld upset withdrawn withheld withstood
     woken won worn wound written
+    arose ate became began bit blew broke came chose did drank drew drove fell flew forgot froze gave grew hid knew lay
+    ran rang rose sang sank saw shook sold spoke sprang stole swam swore threw took tore went woke wore wrote
     """.split()  # noqa: SIM905 - a list of words reads better as a text
 )
 # Words that end in -ed and are no participles.
@@ -36,16 +38,13 @@ _NOT_PAST = frozenset(
     "bed bleed breed deed embed exceed feed indeed need proceed red seed sled speed succeed wed weed".split()  # noqa: SIM905 - a list of words reads better as a text
 )
 
-_PARTICLES = frozenset({"again", "away", "back", "down", "in", "off", "on", "out", "over", "through", "up"})
-
 
 def is_past_tense(name: str) -> bool:
-    """Whether a name in kebab case says what happened: `order-placed`, `customer-checked-in`."""
-    words = name.split("-")
-    if len(words) > 1 and words[-1] in _PARTICLES:
-        words.pop()
-    last = words[-1]
-    return last in _IRREGULAR or (last.endswith("ed") and last not in _NOT_PAST and len(last) > 3)  # noqa: PLR2004
+    """Whether a name in kebab case says what happened: `order-placed`, `customer-checked-in`, `stock-ran-short`."""
+    return any(
+        word in _IRREGULAR or (word.endswith("ed") and word not in _NOT_PAST and len(word) > 3)  # noqa: PLR2004
+        for word in name.split("-")
+    )
 
 
 def advice(event_class: type[IntegrationEvent]) -> Iterator[Finding]:

@@ -16,6 +16,8 @@ from tests.operations.compatibility.ordering import order_placed
         "stock-told",
         "payment-withdrawn",
         "placed",
+        "stock-ran-short",
+        "stock-asked-for",
     ],
 )
 def test_what_happened_is_past_tense(name: str) -> None:
