@@ -17,6 +17,7 @@ from mediator.operations.compatibility.differences import FieldChange, FieldFact
 from mediator.operations.compatibility.findings import Finding, Report
 from mediator.operations.compatibility.gaps import Gap
 from mediator.operations.compatibility.naming_advice import advice, is_past_tense
+from mediator.operations.compatibility.pending import EventDifference, differences
 from mediator.operations.compatibility.reading import can_read
 from mediator.operations.compatibility.rules import Direction, Level, Rule, Severity
 from mediator.operations.compatibility.schemas import Schemas, schemas_of
@@ -29,6 +30,7 @@ __all__ = [
     "Baseline",
     "BaselineEntry",
     "Direction",
+    "EventDifference",
     "EventState",
     "FieldChange",
     "FieldFacts",
@@ -45,6 +47,7 @@ __all__ = [
     "can_read",
     "check",
     "diff",
+    "differences",
     "is_past_tense",
     "level_of",
     "schemas_of",
