@@ -1,0 +1,5 @@
+"""`python -m mediator.cli`."""
+
+from mediator.cli import main
+
+main()
