@@ -26,7 +26,7 @@ _SETTINGS = MediatorSettings(table_prefix=PREFIX, database=DatabaseSettings(conn
 
 
 def make_shop(
-    database: str,
+    database: str = "sqlite+aiosqlite:///shop.db",
     *,
     gateway: PaymentGateway | None = None,
     mailbox: Callable[[AsyncSession], Mailbox] = SqlMailbox,

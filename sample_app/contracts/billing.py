@@ -9,7 +9,7 @@ from contracts import IntegrationEvent, PartitionKey, event_topic
 __all__ = ["PaymentCapturedV1", "PaymentDeclinedV1"]
 
 
-@event_topic("payments", domain="billing")
+@event_topic("payments", domain="billing", owner="team-billing")
 class PaymentCapturedV1(IntegrationEvent):
     """The money for an order was taken."""
 
@@ -18,7 +18,7 @@ class PaymentCapturedV1(IntegrationEvent):
     currency: str
 
 
-@event_topic("payments", domain="billing")
+@event_topic("payments", domain="billing", owner="team-billing")
 class PaymentDeclinedV1(IntegrationEvent):
     """The money for an order was refused; `reason` is the payment provider's."""
 

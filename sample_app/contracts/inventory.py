@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 
-@event_topic("stock", domain="inventory")
+@event_topic("stock", domain="inventory", owner="team-inventory")
 class StockReservedV1(IntegrationEvent):
     """The goods for an order were set aside."""
 
@@ -25,7 +25,7 @@ class StockReservedV1(IntegrationEvent):
     quantity: int
 
 
-@event_topic("stock", domain="inventory")
+@event_topic("stock", domain="inventory", owner="team-inventory")
 class StockReleasedV1(IntegrationEvent):
     """The goods for an order went back on the shelf, and why."""
 
@@ -33,7 +33,7 @@ class StockReleasedV1(IntegrationEvent):
     reason: str
 
 
-@event_topic("stock", domain="inventory")
+@event_topic("stock", domain="inventory", owner="team-inventory")
 class StockRanShortV1(IntegrationEvent):
     """There were too few goods for an order; none were set aside."""
 
@@ -41,28 +41,28 @@ class StockRanShortV1(IntegrationEvent):
     sku: str
 
 
-@event_topic("holds", domain="inventory")
+@event_topic("holds", domain="inventory", owner="team-inventory")
 class HoldExpiredV1(IntegrationEvent):
     """The time is up in which somebody wanted to come for goods; told then, unless somebody came."""
 
     hold_id: Annotated[UUID, PartitionKey()]
 
 
-@event_topic("scans", domain="inventory")
+@event_topic("scans", domain="inventory", owner="team-inventory")
 class PieceScannedV1(IntegrationEvent):
     """A piece went through the gate of the warehouse."""
 
     sku: Annotated[str, PartitionKey()]
 
 
-@event_topic("questions", domain="inventory")
+@event_topic("questions", domain="inventory", owner="team-inventory")
 class StockAskedForV1(IntegrationEvent):
     """Somebody wants to know how many pieces there are."""
 
     sku: Annotated[str, PartitionKey()]
 
 
-@event_topic("answers", domain="inventory")
+@event_topic("answers", domain="inventory", owner="team-inventory")
 class StockToldV1(IntegrationEvent):
     """So many pieces were available; sent to whoever asked."""
 

@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
-from contracts import IntegrationEvent, PartitionKey, event_topic
+from contracts import IntegrationEvent, PartitionKey, Sensitive, event_topic
 
 __all__ = ["OrderCancelledV1", "OrderPaidV1", "OrderPlacedV1", "OrderPlacedV2", "PriceChangedV1"]
 
 
-@event_topic("orders", domain="ordering")
+@event_topic("orders", domain="ordering", owner="team-ordering")
 class OrderPlacedV1(IntegrationEvent):
     """A customer placed an order; in the days of this version every price was in euros."""
 
@@ -23,7 +23,7 @@ class OrderPlacedV1(IntegrationEvent):
     total: Decimal
 
 
-@event_topic("orders", domain="ordering", version="v2")
+@event_topic("orders", domain="ordering", owner="team-ordering", version="v2")
 class OrderPlacedV2(IntegrationEvent):
     """A customer placed an order; told beside the first version until its last reader is gone."""
 
@@ -34,26 +34,26 @@ class OrderPlacedV2(IntegrationEvent):
     currency: str
 
 
-@event_topic("orders", domain="ordering")
+@event_topic("orders", domain="ordering", owner="team-ordering")
 class OrderPaidV1(IntegrationEvent):
     """The money for an order arrived."""
 
     order_id: Annotated[UUID, PartitionKey()]
-    customer_name: str
-    customer_email: str
+    customer_name: Annotated[str, Sensitive()]
+    customer_email: Annotated[str, Sensitive()]
 
 
-@event_topic("orders", domain="ordering")
+@event_topic("orders", domain="ordering", owner="team-ordering")
 class OrderCancelledV1(IntegrationEvent):
     """An order will not be delivered; `reason` is a sentence for the customer."""
 
     order_id: Annotated[UUID, PartitionKey()]
-    customer_name: str
-    customer_email: str
+    customer_name: Annotated[str, Sensitive()]
+    customer_email: Annotated[str, Sensitive()]
     reason: str
 
 
-@event_topic("offers", domain="ordering")
+@event_topic("offers", domain="ordering", owner="team-ordering")
 class PriceChangedV1(IntegrationEvent):
     """A piece of a product costs something else from now on."""
 
