@@ -147,7 +147,7 @@ def _bound_holds(reader: Node, writer: Node, name: str) -> bool:
 def _holds(name: str, given: Any, wanted: Any, *, exclusive: bool) -> bool:
     """Whether all beyond `given` is beyond `wanted`; both are numbers, decimals as text, or moments as text."""
     first, second = _comparable(given), _comparable(wanted)
-    if type(first) is not type(second):
+    if type(first) is not type(second) or isinstance(first, Mapping):
         return False
     if first == second:
         return exclusive or name in {"ge", "le"}

@@ -227,7 +227,8 @@ def _exact(value: Any) -> Any:
         moment = value.astimezone(UTC) if value.tzinfo else value
         return moment.isoformat(timespec="microseconds")
     if isinstance(value, time_of_day):
-        return value.isoformat(timespec="microseconds")
+        text = value.isoformat(timespec="microseconds")
+        return text if value.tzinfo is None else {"time": text}  # as texts, offsets are in no order
     if isinstance(value, Decimal | date):
         return str(value)
     return to_jsonable_python(value, fallback=str)
