@@ -20,7 +20,7 @@ sample: .venv/.runtime ## run the sample shop (ARGS="..." is handed on)
 test: .venv/.dev ## run the tests, parallel and in random order (ARGS="-k inbox" is handed on)
 	@$(IN_VENV) pytest --numprocesses auto --dist loadgroup $(ARGS)
 
-check: .venv/.dev ## all that CI checks: format, lint, types, import rules, tests
+check: .venv/.dev ## all that CI checks: format, lint, types, import rules, contracts, tests
 	@echo "--- format: ruff format"
 	@$(IN_VENV) ruff format --check --quiet $(PACKAGES)
 	@echo "--- lint: ruff check"
@@ -30,6 +30,8 @@ check: .venv/.dev ## all that CI checks: format, lint, types, import rules, test
 	@$(IN_VENV) mypy .ci/venv.py
 	@echo "--- import rules: import-linter"
 	@.venv/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command(['--no-logo'])"
+	@echo "--- the sample's contracts: mediator contracts check"
+	@$(IN_VENV) mediator.cli contracts check
 	@echo "--- tests: pytest"
 	@$(IN_VENV) pytest --numprocesses auto --dist loadgroup
 

@@ -16,15 +16,15 @@ from mediator.operations.documents.markdown import markdown_pages
 from mediator.operations.documents.schemas import json_schemas
 from mediator.operations.documents.writing import write_files
 
-__all__ = ["commands"]
+__all__ = ["Form", "accept", "check", "commands", "diff", "docs", "export"]
 
 commands = typer.Typer(no_args_is_help=True, help="Check contracts against their baseline, and describe them.")
 
-BaselineFolder = Annotated[
+_Baseline = Annotated[
     Path | None,
     typer.Option("--baseline", file_okay=False, help="Its folder. By default baseline under tool.mediator."),
 ]
-Directions = Annotated[
+_Level = Annotated[
     Level | None,
     typer.Option("--level", help="Which readers count. By default full for public events, backward for internal ones."),
 ]
@@ -40,7 +40,7 @@ class Form(StrEnum):
 
 @commands.command()
 @answering
-def check(*, app: App = None, baseline: BaselineFolder = None, level: Directions = None, as_json: Json = False) -> bool:
+def check(*, app: App = None, baseline: _Baseline = None, level: _Level = None, as_json: Json = False) -> bool:
     """Compare the contracts with every state that was accepted: 1 when something breaks, or is not accepted yet."""
     located = locate(app, baseline)
     report = check_events(located.events, located.baseline, registry=located.registry, level=level)
@@ -54,8 +54,8 @@ def accept(
     *,
     reason: Annotated[str | None, typer.Option(help="Why a breaking change has to be.")] = None,
     app: App = None,
-    baseline: BaselineFolder = None,
-    level: Directions = None,
+    baseline: _Baseline = None,
+    level: _Level = None,
     as_json: Json = False,
 ) -> None:
     """Write the contracts as they are to the baseline; a breaking change needs a reason."""
@@ -77,7 +77,7 @@ def accept(
 
 @commands.command()
 @answering
-def diff(*, app: App = None, baseline: BaselineFolder = None, as_json: Json = False) -> bool:
+def diff(*, app: App = None, baseline: _Baseline = None, as_json: Json = False) -> bool:
     """Show what differs from the newest accepted state, field by field: 1 when something does."""
     located = locate(app, baseline)
     found = differences(located.events, located.baseline)

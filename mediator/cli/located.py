@@ -10,7 +10,6 @@ who writes them is unknown then. Modules are imported from the folder of `pyproj
 runs; nothing is opened, neither a database nor a broker.
 """
 
-import importlib
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from contracts import IntegrationEvent, has_topic
 from mediator.errors import Fault, SettingsError, WiringError
 from mediator.hosting import MediatorApp
-from mediator.hosting.discovery import classes_below, import_below
+from mediator.hosting.discovery import classes_below, import_below, import_one
 from mediator.messaging.registry import Registry
 from mediator.operations.compatibility import Baseline
 from mediator.operations.documents.events import EventDocuments, documents_of, documents_of_contracts
@@ -109,8 +108,10 @@ def _folder(root: Path, settings: _Settings) -> Path | None:
     if settings.baseline is not None:
         return root / settings.baseline
     if settings.contracts:
-        (place, *_) = importlib.import_module(settings.contracts[0]).__path__
-        return Path(place) / "baseline"
+        first = sys.modules[settings.contracts[0]]
+        # A single module has no folder of its own.
+        places = getattr(first, "__path__", None) or [Path(str(first.__file__)).parent]
+        return Path(next(iter(places))) / "baseline"
     return None
 
 
@@ -131,10 +132,10 @@ def _application(wanted: str) -> MediatorApp:
     module, colon, attribute = wanted.partition(":")
     if not (colon and module and attribute):
         raise SettingsError("app", wanted, "write module:attribute, such as shop.wiring:app")
-    try:
-        found: Any = importlib.import_module(module)
-    except Exception as error:
-        raise SettingsError("app", wanted, f"importing {module} failed with {type(error).__name__}: {error}") from error
+    faults: list[Fault] = []
+    found: Any = import_one(module, "app", faults)
+    if found is None:
+        raise SettingsError("app", wanted, faults[0].what)
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise SettingsError("app", wanted, f"{module} has no attribute {attribute}")

@@ -13,12 +13,12 @@ from typing import Any, Generic, get_args, get_origin
 
 from mediator.errors import Fault
 
-__all__ = ["classes_below", "import_below", "is_concrete", "is_unfinished", "type_arguments"]
+__all__ = ["classes_below", "import_below", "import_one", "is_concrete", "is_unfinished", "type_arguments"]
 
 
 def import_below(package: str, exclude: Collection[str], where: str, faults: list[Fault]) -> list[ModuleType]:
     """Import `package` and all below it but `exclude`, in the order of names; what cannot be imported is a fault."""
-    module = _import(package, where, faults)
+    module = import_one(package, where, faults)
     if module is None:
         return []
     below = (f"{package}.{name}" for name in sorted(_children(getattr(module, "__path__", ()))))
@@ -79,7 +79,8 @@ def _children(paths: Iterable[str]) -> set[str]:
     return names - {"__main__", "__pycache__"}
 
 
-def _import(name: str, where: str, faults: list[Fault]) -> ModuleType | None:
+def import_one(name: str, where: str, faults: list[Fault]) -> ModuleType | None:
+    """Import a module; what cannot be imported is a fault."""
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module raises is a fault of the wiring

@@ -95,7 +95,7 @@ def test_toolkit_says_what_it_needs(dist: Path) -> None:
     assert facts["License-Expression"] == "MIT"
     assert {"mediator-contracts<0.2,>=0.1.0", "injector>=0.24"} <= needs.keys()
     databases, brokers = {"mysql", "postgresql", "psycopg", "sqlite"}, {"kafka", "nats", "rabbitmq", "redis"}
-    assert set(facts.get_all("Provides-Extra") or ()) == databases | brokers | {"alembic", "docs", "sample"}
+    assert set(facts.get_all("Provides-Extra") or ()) == databases | brokers | {"alembic", "cli", "docs", "sample"}
 
 
 def test_contracts_need_pydantic_alone(dist: Path) -> None:
@@ -135,6 +135,14 @@ def test_toolkit_wheel_works_without_the_checkout(installed: Path) -> None:
     )
 
     assert isolated(source, installed, SITE_PACKAGES).strip() == str(installed / "mediator/__init__.py")
+
+
+def test_toolkit_wheel_brings_the_command_line(installed: Path, tmp_path: Path) -> None:
+    program = installed / "bin" / "mediator"
+
+    assert "from mediator.cli import main" in program.read_text(encoding="utf-8")
+    source = "import sys; sys.argv = ['mediator', 'contracts', '--help']; from mediator.cli import main; main()"
+    assert "accept" in isolated(source, installed, SITE_PACKAGES)
 
 
 def contents(wheel: Path) -> dict[str, bytes]:

@@ -27,7 +27,7 @@ MAY_CATCH_EVERYTHING = {
     "mediator/consuming/retries.py: Retries._retry",
     "mediator/hosting/app.py: MediatorApp._died",
     "mediator/hosting/composition.py: _injector",
-    "mediator/hosting/discovery.py: _import",
+    "mediator/hosting/discovery.py: import_one",
     "mediator/hosting/running.py: Running.pending",
     "mediator/messaging/catalog.py: Received.as_class",
     "mediator/messaging/foreign.py: _built",

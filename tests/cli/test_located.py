@@ -60,6 +60,14 @@ def test_an_application_without_contracts_has_no_baseline_by_itself(project: Pro
     assert "NOT_ACCEPTED: ordering.order-placed v1" in named.out
 
 
+def test_contracts_may_be_a_single_module(project: Project) -> None:
+    (project.folder / "shop_contracts" / "__init__.py").rename(project.folder / "orders.py")
+    project.configure('contracts = ["orders"]')
+
+    assert project.run("contracts", "accept").status == 0
+    assert (project.folder / "baseline" / "ordering.order-placed.v1.json").is_file()
+
+
 def test_a_faulty_wiring_is_told(project: Project) -> None:
     project.change("stock/handlers.py", "async def handle(self", "async def handel(self")
 
