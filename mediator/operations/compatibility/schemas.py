@@ -215,7 +215,10 @@ def _with_checks(found: Schema, schema: Mapping[str, Any]) -> Schema:
         for name, value in schema.items()
         if name not in _NOT_CHECKS and value is not None and not name.startswith("cls") and not callable(value)
     }
-    checks = {name: value for name, value in checks.items() if value not in (False, "truncate", "infer")}
+    # A bound of zero is equal to False in Python, and no default.
+    checks = {
+        name: value for name, value in checks.items() if value is not False and value not in ("truncate", "infer")
+    }
     return {**found, "x-checks": checks} if checks else found
 
 

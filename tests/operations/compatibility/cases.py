@@ -344,6 +344,8 @@ CASES: tuple[Case, ...] = (
         (),
         at(TIGHTER),
     ),
+    Case("no decimal places", event(a=Decimal), event(a=limited(Decimal, decimal_places=0)), at(TIGHTER)),
+    Case("time must be negative", event(a=timedelta), event(a=limited(timedelta, lt=timedelta(0))), at(TIGHTER)),
     Case("minimum of a Decimal raised", event(a=limited(Decimal, ge=0)), event(a=limited(Decimal, ge=10)), at(TIGHTER)),
     Case(
         "first day moved",

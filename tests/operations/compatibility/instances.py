@@ -19,7 +19,7 @@ FORMS: Mapping[str, st.SearchStrategy[Any]] = {
     "uuid": st.uuids().map(str),
     "date": st.sampled_from(["2020-01-01", "2020-06-01", "2021-01-01"]) | st.dates().map(str),
     "date-time": st.sampled_from(["2020-01-01T00:00:00Z", "2026-03-01T12:00:00.5Z"]),
-    "duration": st.sampled_from(["PT0S", "PT1H", "P1D", "P1DT1S", "P2D"]),
+    "duration": st.sampled_from(["-PT1H", "PT0S", "PT1H", "P1D", "P1DT1S", "P2D"]),
     "decimal": st.sampled_from(["0", "0.5", "9.99", "10", "1.234", "-1", "1E+400"])
     | st.decimals(allow_nan=False, allow_infinity=False, places=2).map(str),
     "uri": st.sampled_from(["https://example.org/", "ftp://example.org/a"]),
