@@ -2,28 +2,10 @@
 
 import pytest
 
-from mediator.clock import Runtime
-from mediator.consuming.reading import Reader
-from mediator.messaging.catalog import EventCatalog
 from mediator.messaging.envelope import LONGEST_TEXT
-from mediator.messaging.foreign import ForeignSettings
-from mediator.messaging.limits import Limits
 from mediator.messaging.transport import Delivery
-from mediator.observability import Counters
-from mediator.storage.database import Database
-from tests.corpus.events import EVENTS, UPCASTERS
-from tests.corpus.test_corpus import nobody
+from tests.corpus.test_corpus import READER
 
-READER = Reader(
-    "depot",
-    EventCatalog(EVENTS, UPCASTERS, "test"),
-    Limits(),
-    ForeignSettings(),
-    Database("sqlite+aiosqlite://"),
-    Runtime(),
-    nobody,
-    Counters(),
-)
 HEADERS = {
     "content-type": "application/json",
     "ce-specversion": "1.0",
