@@ -15,12 +15,12 @@ from mediator.operations.compatibility.baseline import AcceptedBreak, AcceptedSt
 from mediator.operations.compatibility.checking import check, level_of
 from mediator.operations.compatibility.differences import FieldChange, FieldFacts, diff
 from mediator.operations.compatibility.findings import Finding, Report
-from mediator.operations.compatibility.gaps import Gap
 from mediator.operations.compatibility.naming_advice import advice, is_past_tense
 from mediator.operations.compatibility.pending import EventDifference, differences
-from mediator.operations.compatibility.reading import can_read
+from mediator.operations.compatibility.reading.comparing import can_read
+from mediator.operations.compatibility.reading.gaps import Gap
 from mediator.operations.compatibility.rules import Direction, Level, Rule, Severity
-from mediator.operations.compatibility.schemas import Schemas, schemas_of
+from mediator.operations.compatibility.schemas.exact import Schemas, schemas_of
 from mediator.operations.compatibility.states import EventState, KeyField, state_of
 
 __all__ = [

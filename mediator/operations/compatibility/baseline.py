@@ -19,9 +19,9 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mediator.errors import BaselineError
-from mediator.operations.compatibility.intact import check_intact
 from mediator.operations.compatibility.rules import Direction, Rule
-from mediator.operations.compatibility.schemas import Schemas
+from mediator.operations.compatibility.schemas.exact import Schemas
+from mediator.operations.compatibility.schemas.intact import check_intact
 from mediator.operations.compatibility.states import EventState, Identity, KeyField
 
 __all__ = ["FORMAT", "AcceptedBreak", "AcceptedState", "Baseline", "BaselineEntry"]

@@ -21,10 +21,10 @@ from mediator.operations.compatibility.differences import fields_of
 from mediator.operations.compatibility.findings import Finding, Report
 from mediator.operations.compatibility.fixes import class_name, fix_of
 from mediator.operations.compatibility.naming_advice import advice
-from mediator.operations.compatibility.reading import can_read
+from mediator.operations.compatibility.reading.comparing import can_read
 from mediator.operations.compatibility.rules import Direction, Level, Rule, Severity
+from mediator.operations.compatibility.schemas.tidying import shape
 from mediator.operations.compatibility.states import EventState, Identity, classes_by_identity, state_of
-from mediator.operations.compatibility.tidying import shape
 from mediator.operations.compatibility.topic_lock import locked, removed, renamed_to
 
 __all__ = ["check", "is_same", "level_of"]

@@ -11,9 +11,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from mediator.operations.compatibility.nodes import Node
-from mediator.operations.compatibility.outlines import outline
-from mediator.operations.compatibility.schemas import Schemas
+from mediator.operations.compatibility.schemas.exact import Schemas
+from mediator.operations.compatibility.schemas.nodes import Node
+from mediator.operations.compatibility.schemas.outlines import outline
 
 __all__ = ["FieldChange", "FieldFacts", "diff", "fields_of"]
 

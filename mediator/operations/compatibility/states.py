@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from contracts import IntegrationEvent, has_topic, sensitive_fields, topic_of
 from mediator.errors import BaselineError
 from mediator.messaging.registry import Registry
-from mediator.operations.compatibility.nodes import Node
-from mediator.operations.compatibility.schemas import Schemas, schemas_of
+from mediator.operations.compatibility.schemas.exact import Schemas, schemas_of
+from mediator.operations.compatibility.schemas.nodes import Node
 
 __all__ = ["EventState", "Identity", "KeyField", "classes_by_identity", "state_of"]
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from mediator.operations.compatibility.baseline import BaselineEntry
 from mediator.operations.compatibility.findings import Finding
-from mediator.operations.compatibility.nodes import Node
-from mediator.operations.compatibility.outlines import outline
 from mediator.operations.compatibility.rules import Rule
+from mediator.operations.compatibility.schemas.nodes import Node
+from mediator.operations.compatibility.schemas.outlines import outline
+from mediator.operations.compatibility.schemas.tidying import shape
 from mediator.operations.compatibility.states import EventState
-from mediator.operations.compatibility.tidying import shape
 
 __all__ = ["locked", "removed", "renamed_to"]
 

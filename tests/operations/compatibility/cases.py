@@ -4,6 +4,7 @@
 `unseen` lists what is reported although pydantic reads it, because it succeeds by luck or means something else.
 """
 
+import warnings
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -27,7 +28,7 @@ from pydantic import (
     create_model,
 )
 
-from contracts import IntegrationEvent, OpenEnum
+from contracts import ContractWarning, IntegrationEvent, OpenEnum
 from mediator.operations.compatibility import Rule
 
 __all__ = ["CASES", "Case"]
@@ -61,7 +62,9 @@ def _made(base: type[BaseModel], fields: dict[str, Any], **config: Any) -> type[
     parent = type("Base", (base,), {"model_config": ConfigDict(**config), "__module__": __name__})  # type: ignore[typeddict-item]
     definitions = {name: field if isinstance(field, tuple) else (field, ...) for name, field in fields.items()}
     create: Any = create_model
-    made: type[BaseModel] = create("Made", __base__=parent, **definitions)
+    # Some have what an author would be warned of.
+    with warnings.catch_warnings(action="ignore", category=ContractWarning):
+        made: type[BaseModel] = create("Made", __base__=parent, **definitions)
     return made
 
 

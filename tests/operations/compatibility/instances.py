@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mediator.operations.compatibility import schemas_of
-from mediator.operations.compatibility.nodes import Node
+from mediator.operations.compatibility.schemas.nodes import Node
 
 __all__ = ["bodies"]
 

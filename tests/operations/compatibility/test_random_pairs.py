@@ -5,6 +5,7 @@ An instance counts when its own class can read it back. `HYPOTHESIS_PROFILE=thor
 
 from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,9 @@ from contracts import ContractError
 from mediator.operations.compatibility import can_read, schemas_of
 from tests.operations.compatibility.plans import EVENTS, Plan, changed_model
 from tests.operations.compatibility.random_models import event, model_values
+
+# Random classes have what an author would be warned of.
+pytestmark = pytest.mark.filterwarnings("ignore::contracts.ContractWarning")
 
 
 def made(plan: Plan) -> type[BaseModel]:

@@ -21,7 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from contracts import IntegrationEvent
 from mediator.operations.compatibility import can_read, schemas_of
-from mediator.operations.compatibility.tidying import shape
+from mediator.operations.compatibility.schemas.tidying import shape
 
 
 def event(**fields: Any) -> type[BaseModel]:

@@ -7,11 +7,11 @@ names, in their order, as pydantic does: the next name counts only if the ones b
 
 from collections.abc import Iterator
 
-from mediator.operations.compatibility.gaps import Gap, Gaps, Read, gap, within
-from mediator.operations.compatibility.nodes import Node
+from mediator.operations.compatibility.reading.gaps import Gap, Gaps, Read, gap, within
+from mediator.operations.compatibility.reading.scalars import tighter
+from mediator.operations.compatibility.reading.unions import read_values
 from mediator.operations.compatibility.rules import Rule
-from mediator.operations.compatibility.scalars import tighter
-from mediator.operations.compatibility.unions import read_values
+from mediator.operations.compatibility.schemas.nodes import Node
 
 __all__ = ["read_object"]
 

@@ -15,13 +15,13 @@ succeeds: the pair fails if anything else in it does.
 from collections.abc import Mapping
 from typing import Any
 
-from mediator.operations.compatibility.arrays import read_array
-from mediator.operations.compatibility.gaps import Gaps, gap
-from mediator.operations.compatibility.nodes import Node
-from mediator.operations.compatibility.objects import read_object
+from mediator.operations.compatibility.reading.arrays import read_array
+from mediator.operations.compatibility.reading.gaps import Gaps, gap
+from mediator.operations.compatibility.reading.objects import read_object
+from mediator.operations.compatibility.reading.scalars import read_scalar
+from mediator.operations.compatibility.reading.unions import read_alternatives, read_into_union, read_values
 from mediator.operations.compatibility.rules import Rule
-from mediator.operations.compatibility.scalars import read_scalar
-from mediator.operations.compatibility.unions import read_alternatives, read_into_union, read_values
+from mediator.operations.compatibility.schemas.nodes import Node
 
 __all__ = ["can_read"]
 

@@ -7,10 +7,10 @@ and then reads by that member alone, so the writer has to say its tag, and each 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mediator.operations.compatibility.gaps import Gaps, Read, gap, within
-from mediator.operations.compatibility.nodes import Node, values_text
+from mediator.operations.compatibility.reading.gaps import Gaps, Read, gap, within
+from mediator.operations.compatibility.reading.values import is_among, refusal
 from mediator.operations.compatibility.rules import Rule
-from mediator.operations.compatibility.values import is_among, refusal
+from mediator.operations.compatibility.schemas.nodes import Node, values_text
 
 __all__ = ["read_alternatives", "read_into_union", "read_values"]
 

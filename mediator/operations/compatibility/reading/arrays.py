@@ -2,10 +2,10 @@
 
 from itertools import count
 
-from mediator.operations.compatibility.gaps import Gaps, Read, gap, within
-from mediator.operations.compatibility.nodes import Node
+from mediator.operations.compatibility.reading.gaps import Gaps, Read, gap, within
+from mediator.operations.compatibility.reading.scalars import tighter
 from mediator.operations.compatibility.rules import Rule
-from mediator.operations.compatibility.scalars import tighter
+from mediator.operations.compatibility.schemas.nodes import Node
 
 __all__ = ["read_array"]
 

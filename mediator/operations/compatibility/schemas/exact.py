@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticOmit, to_jsonable_python
 
-from mediator.operations.compatibility.tidying import tidy
+from mediator.operations.compatibility.schemas.tidying import tidy
 
 __all__ = ["Schema", "Schemas", "schemas_of"]
 

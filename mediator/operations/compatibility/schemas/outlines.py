@@ -9,7 +9,7 @@ within itself is entered once.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mediator.operations.compatibility.nodes import Node
+from mediator.operations.compatibility.schemas.nodes import Node
 
 __all__ = ["Place", "outline"]
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from mediator.operations.compatibility.gaps import Gaps, gap
-from mediator.operations.compatibility.nodes import Node
+from mediator.operations.compatibility.reading.gaps import Gaps, gap
 from mediator.operations.compatibility.rules import Rule
+from mediator.operations.compatibility.schemas.nodes import Node
 
 __all__ = ["read_scalar", "tighter"]
 

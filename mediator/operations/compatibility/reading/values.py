@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from mediator.operations.compatibility.nodes import Node
 from mediator.operations.compatibility.rules import Rule
+from mediator.operations.compatibility.schemas.nodes import Node
 
 __all__ = ["is_among", "refusal"]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from mediator.operations.compatibility.nodes import Node
 from mediator.operations.compatibility.rules import Rule
+from mediator.operations.compatibility.schemas.nodes import Node
 
 __all__ = ["Gap", "Gaps", "Read", "gap", "within"]
 

@@ -1,0 +1,1 @@
+"""Whether a reader reads all that a writer writes: objects, arrays, unions and values, each against its like."""
