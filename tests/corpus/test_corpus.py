@@ -121,4 +121,5 @@ def test_the_corpus_knows_every_reason() -> None:
         "too many nodes",
         "type",
         "unknown type",
+        "upcaster",
     }
