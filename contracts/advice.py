@@ -3,8 +3,9 @@
     ContractWarning: shop.OrderPlacedV1, at lines: a list can be changed in an event that is frozen; write tuple[…, ...]
 
 A handler that appends to an event's list changes what the next handler in the process is given. Two models in a union
-without a discriminator are told apart by trying, so a field that is added to one may turn it into the other. What is
-nested deeper than five models is a document, not an event. Each is told once, when the class is defined.
+without a discriminator are told apart by trying, so a field that is added to one may turn it into the other. A model
+that writes a field under one name and reads it under another loses it. What is nested deeper than five models is a
+document, not an event. Each is told once, when the class is defined.
 
     warnings.filterwarnings("ignore", category=ContractWarning)   # or "error", in a contracts package's own tests
 """
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, get_origin
 
-from pydantic import BaseModel, Discriminator
+from pydantic import AliasChoices, BaseModel, Discriminator
 from pydantic.fields import FieldInfo
 
 from contracts.annotations import MAPPINGS, alternatives, complete, elements, is_alias, is_model, values
@@ -69,7 +70,7 @@ class _Look:
         self._above.append(model)
         for name, field in model.model_fields.items():
             here = f"{path}.{name}" if path else name
-            found = self._at_field(field, here, depth)
+            found = (*_lost_names(model, name, here), *self._at_field(field, here, depth))
             yield from found if known is None else (one for one in found if "models deep" in one[1])
         self._above.pop()
 
@@ -104,6 +105,22 @@ class _Look:
                 yield from self._at_type(inner, (), f"{path}{{}}", depth)
         if alias:
             self._above.pop()
+
+
+def _lost_names(model: type[BaseModel], name: str, path: str) -> Iterator[tuple[str, str]]:
+    """A nested model does not inherit the event's configuration: by default it writes names and reads aliases."""
+    field, config = model.model_fields[name], model.model_config
+    written = (field.serialization_alias or name) if config.get("serialize_by_alias") else name
+    by_alias = config.get("validate_by_alias", True)
+    by_name = config.get("validate_by_name") or config.get("populate_by_name") or not by_alias
+    alias = field.validation_alias if by_alias else None
+    aliases = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    read = [name] if by_name or alias is None else []
+    read += [one for one in aliases if isinstance(one, str)]
+    if read and written not in read:
+        names = " or ".join(map(repr, read))
+        config_fix = "set serialize_by_alias=True and validate_by_name=True"
+        yield path, f"it is written as {written!r} and read as {names}; {config_fix} in {model.__name__}'s model_config"
 
 
 def _is_discriminated(marks: tuple[object, ...]) -> bool:

@@ -4,7 +4,7 @@ import warnings
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, TypeAdapter, create_model
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from contracts import ContractWarning, IntegrationEvent
 
@@ -158,3 +158,51 @@ def test_a_subclass_is_told_of_what_it_adds_to_its_own() -> None:
 
         class Sub(Base):
             lines: list[int]
+
+
+class Article(BaseModel):
+    sku: str = Field(alias="article")
+
+
+class Either(BaseModel):
+    sku: str = Field(validation_alias=AliasChoices("article", "number"), serialization_alias="number")  # type: ignore[pydantic-alias]
+
+
+class Faithful(BaseModel):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    sku: str = Field(alias="article")
+
+
+class ByName(BaseModel):
+    model_config = ConfigDict(validate_by_name=True)
+
+    sku: str = Field(alias="article")
+
+
+class NeverByAlias(BaseModel):
+    model_config = ConfigDict(validate_by_alias=False, validate_by_name=True)
+
+    sku: str = Field(alias="article")
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (Article, "written as 'sku' and read as 'article'"),
+        (Either, "written as 'sku' and read as 'article' or 'number'"),
+    ],
+)
+def test_a_name_that_is_lost_on_the_way_is_told(model: type[BaseModel], text: str) -> None:
+    [warning] = told(tuple[model, ...])  # type: ignore[valid-type]
+
+    assert warning.startswith("field[].sku: it is " + text)
+    assert f"serialize_by_alias=True and validate_by_name=True in {model.__name__}'s model_config" in warning
+    with pytest.raises(ValidationError):
+        model.model_validate_json(model.model_construct(sku="a").model_dump_json())
+
+
+@pytest.mark.parametrize("model", [Faithful, ByName, NeverByAlias])
+def test_a_name_that_arrives_is_not(model: type[BaseModel]) -> None:
+    assert told(tuple[model, ...]) == []  # type: ignore[valid-type]
+    assert model.model_validate_json(model.model_construct(sku="a").model_dump_json()) == model.model_construct(sku="a")
