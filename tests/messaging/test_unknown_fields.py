@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pydantic import AliasChoices, BaseModel, Field, RootModel, computed_field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel, computed_field
 
 from contracts import IntegrationEvent
 from mediator.messaging.unknown_fields import UnknownFields
@@ -15,6 +15,8 @@ class Part(BaseModel):
 
 
 class Line(BaseModel):
+    model_config = ConfigDict(serialize_by_alias=True)
+
     sku: str = Field(default="", alias="article")
     parts: tuple[Part, ...] = ()
     below: "Line | None" = None

@@ -6,6 +6,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal
 
+import pytest
 from pydantic import (
     AliasChoices,
     AliasPath,
@@ -22,6 +23,9 @@ from pydantic.json_schema import SkipJsonSchema
 from contracts import IntegrationEvent
 from mediator.operations.compatibility import can_read, schemas_of
 from mediator.operations.compatibility.schemas.tidying import shape
+
+# Some of them have what an author would be warned of.
+pytestmark = pytest.mark.filterwarnings("ignore::contracts.ContractWarning")
 
 
 def event(**fields: Any) -> type[BaseModel]:
