@@ -41,13 +41,13 @@ _COLOURS: Final = {
 
 
 def answering(command: Callable[P, bool | None]) -> Callable[P, None]:
-    """A command that gives whether all is well; what the toolkit raises is told without a traceback."""
+    """A command that gives whether all is well; what cannot work is told without a traceback."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             is_well = command(*args, **kwargs)
-        except MediatorError as error:
+        except (MediatorError, OSError) as error:
             typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
             raise typer.Exit(2) from error
         raise typer.Exit(0 if is_well in {True, None} else 1)

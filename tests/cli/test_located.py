@@ -99,6 +99,14 @@ def test_a_damaged_baseline_is_refused(project: Project) -> None:
     assert str(file) in answer.err
 
 
+def test_a_folder_that_cannot_be_made_is_told(project: Project) -> None:
+    answer = project.run("contracts", "export", "--out", "wiring.py/out")
+
+    assert (answer.status, answer.out) == (2, "")
+    assert "wiring.py" in answer.err
+    assert "Traceback" not in answer.err
+
+
 def test_an_unknown_option_is_wrong_usage(project: Project) -> None:
     assert project.run("contracts", "check", "--loud").status == 2
 
