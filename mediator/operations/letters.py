@@ -17,6 +17,7 @@ from sqlalchemy.engine import RowMapping
 from contracts import masked
 from mediator.consuming.reading import reading_subscriber
 from mediator.errors import SettingsError, UnreadableMessageError
+from mediator.messaging.catalog import EventCatalog
 from mediator.messaging.cloudevents import from_headers
 from mediator.messaging.registry import Registry
 from mediator.storage.parked import DEAD
@@ -72,8 +73,8 @@ class DeadLetter:
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     """As it came, sensitive values and all: to show it to people, take `shown`."""
-    shown: Any
-    """The data in the body, masked as its contract says; None when it is no JSON, or of a type not known here."""
+    catalog: EventCatalog = field(repr=False, compare=False)
+    """The types that are known here."""
     correlation_id: str | None
     error_type: str | None
     error: str | None
@@ -81,6 +82,19 @@ class DeadLetter:
     fingerprint: str | None
     skipped: bool
     """Whether the later events of its key are handled without it: its handler has `when_dead = "skip"`."""
+
+    @property
+    def shown(self) -> Any:
+        """The data in the body, masked as its contract says; None when it is no JSON, or of a type not known here.
+
+        It is read anew each time, and not for a letter that is only listed: a body may take long to read.
+        """
+        # Of a type that is not known nobody can tell what is sensitive.
+        try:
+            event_class = self.catalog.named(from_headers(self.topic, self.headers, self.body)).event_class
+            return masked(json.loads(self.body), event_class)
+        except (UnreadableMessageError, ValueError, RecursionError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,20 +195,11 @@ def letter_of(row: RowMapping, registry: Registry) -> DeadLetter:
     changed = {
         "headers": json.loads(row["headers"]),
         "history": tuple(Attempt(**{**one, "at": datetime.fromisoformat(one["at"])}) for one in history),
-        "shown": _shown(row, registry),
+        "catalog": registry.catalog,
         "skipped": holds_a_key and registry.skips_dead(row["subscriber_id"]),
     }
     names = DeadLetter.__dataclass_fields__.keys() - changed.keys()
     return DeadLetter(**{name: row[name] for name in names}, **changed)
-
-
-def _shown(row: RowMapping, registry: Registry) -> Any:
-    # Of a type that is not known nobody can tell what is sensitive.
-    try:
-        entry = registry.catalog.named(from_headers(row["topic"], json.loads(row["headers"]), bytes(row["body"])))
-        return masked(json.loads(row["body"]), entry.event_class)
-    except (UnreadableMessageError, ValueError, RecursionError):
-        return None
 
 
 def _check(status: str) -> None:

@@ -42,6 +42,21 @@ async def test_a_letter_is_shown_without_what_is_sensitive(make_app: AppFactory)
     assert SECRET.encode() in letter.body
 
 
+async def test_letters_are_listed_without_reading_their_bodies(make_app: AppFactory, monkeypatch: Any) -> None:
+    def read(*_arguments: Any) -> Any:
+        raise AssertionError("a body may take long to read")
+
+    async with make_app(module_of("mail", FAILING)) as app:
+        await app.publish_in_own_transaction(MovedV1(email=SECRET, number=7))
+        await app.drained()
+        monkeypatch.setattr("mediator.operations.letters.masked", read)
+
+        (letter,) = await app.dead_letters.list()
+
+    with pytest.raises(AssertionError, match="long to read"):
+        _ = letter.shown
+
+
 @pytest.mark.parametrize(("name", "body"), [("bank.moved.v9", b'{"email": "x"}'), ("bank.moved.v1", b"x"), ("", b"{}")])
 async def test_what_nobody_can_judge_is_not_shown(make_app: AppFactory, name: str, body: bytes) -> None:
     wire = WireTransport()
