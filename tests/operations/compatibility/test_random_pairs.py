@@ -47,7 +47,7 @@ def test_what_is_called_readable_is_read(data: st.DataObject) -> None:
     for _ in range(3):
         body = body_of(writer, data.draw(model_values(plan)))
         if body is not None:
-            reader.model_validate_json(body)
+            assert isinstance(reader.model_validate_json(body), reader)
 
 
 def test_enough_of_the_pairs_are_readable_and_made() -> None:
