@@ -212,9 +212,10 @@ class Consumer:
         except UnreadableMessageError as error:
             await self._bury(open_delivery, error)
         else:
-            self._reader.count(received)
             self._runtime.reached("consumer.parsed")
             await self._hand_out(received, open_delivery)
+            # Behind it: whatever counting meets, the event is handled.
+            self._reader.count(received)
 
     async def _hand_out(self, received: Received, open_delivery: _Open) -> None:
         targets = listeners(self._subscribers.values(), received)

@@ -179,6 +179,20 @@ class TestUnknown:
             assert app.counters.total("unknown_field_ignored", "shop.order-placed.v1") == 2
             assert app.counters.total("unknown_field_ignored") == 2
 
+    async def test_an_event_is_handled_whatever_counting_meets(
+        self, make_app: AppFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_arguments: Any) -> int:
+            raise LookupError("a model that nobody foresaw")
+
+        monkeypatch.setattr("mediator.messaging.unknown_fields.UnknownFields.count", fail)
+
+        async with make_app(module_of("stock", Take)) as app:
+            await arrive(app, envelope_of(PlacedV1()), envelope_of(PlacedV1(order="b")))
+            await app.drained()
+
+            assert sorted(await effects(app)) == [("taken", "a"), ("taken", "b")]
+
     @pytest.mark.parametrize("changes", [{"version": "v9"}, {"type": "shop.order-lost"}])
     async def test_a_version_or_type_that_nobody_knows_is_kept_with_its_bytes(
         self, make_app: AppFactory, changes: dict[str, str]
